@@ -1,0 +1,30 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both install what they need into .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+STAMP := $(VENV)/installed
+
+.PHONY: demo test lint renderer lock clean
+
+demo: $(STAMP) renderer
+	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press $(DEMO)
+
+test: $(STAMP) renderer
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python -m pytest
+
+# The lock holds exact versions with hashes; the project itself then needs nothing more.
+$(STAMP): requirements.lock setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps -e .
+	touch $(STAMP)
+
+# MuJoCo needs EGL or OSMesa to draw without a screen.
+renderer: $(STAMP)
+	$(VENV)/bin/ivideogpt doctor --install-renderer --quiet
+
+lock:
+	uv pip compile setup.cfg --extra test --python-version 3.11 --generate-hashes -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info

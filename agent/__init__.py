@@ -1,0 +1,1 @@
+"""Learns to act: actor-critic, replay of episodes, the MBPO loop."""

@@ -1,0 +1,103 @@
+"""The networks of DrQ-v2 (Yarats et al., 2021): a picture encoder, an actor and twin critics."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jax import Array
+from tokenizer.convolution import conv3x3
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """`convolutions`: the published encoder. `patches`: the same role at matmul speed, for machines without a GPU."""
+
+    encoder: Literal["convolutions", "patches"] = "convolutions"
+    channels: int = 32
+    features: int = 50
+    hidden: int = 1024
+    critic_layer_norm: bool = False  # Ball et al., 2023: keeps values sane where demonstrations do not reach
+
+
+class Encoder(hk.Module):
+    """uint8 pictures [B, H, W, 3 * stack] to flat features [B, D]."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__(name="encoder")
+        self.config = config
+
+    def __call__(self, observations_bhwc: Array) -> Array:
+        x = observations_bhwc.astype(jnp.float32) / 255.0 - 0.5
+        x = self._patches(x) if self.config.encoder == "patches" else self._convolutions(x)
+        return x.reshape(x.shape[0], -1)
+
+    def _convolutions(self, x: Array) -> Array:
+        for stride in (2, 1, 1, 1):
+            convolution = hk.Conv2D(
+                self.config.channels, 3, stride, padding="VALID", w_init=hk.initializers.Orthogonal(2**0.5)
+            )
+            x = jax.nn.relu(convolution(x))
+        return x
+
+    def _patches(self, x: Array) -> Array:
+        width = self.config.channels
+        for side in (4, 2):
+            x = jax.nn.relu(hk.Linear(width, w_init=hk.initializers.Orthogonal(2**0.5))(patches(x, side)))
+        kernel = hk.get_parameter("kernel", (3, 3, width, width), init=hk.initializers.VarianceScaling(2.0))
+        bias = hk.get_parameter("bias", (width,), init=jnp.zeros)
+        return jax.nn.relu(conv3x3(x, kernel, bias))
+
+
+def patches(x_bhwc: Array, side: int) -> Array:
+    """Space to depth: [B, H, W, c] to [B, H / side, W / side, side * side * c]."""
+    b, h, w, c = x_bhwc.shape
+    x = x_bhwc.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // side, w // side, side * side * c)
+
+
+def _trunk(features_bd: Array, size: int, name: str) -> Array:
+    x = hk.Linear(size, w_init=hk.initializers.Orthogonal(), name=f"{name}_trunk")(features_bd)
+    return jnp.tanh(hk.LayerNorm(-1, True, True, name=f"{name}_trunk_norm")(x))
+
+
+def _mlp(x: Array, hidden: int, out: int, layer_norm: bool, name: str) -> Array:
+    for i in range(2):
+        x = hk.Linear(hidden, w_init=hk.initializers.Orthogonal(2**0.5), name=f"{name}_{i}")(x)
+        if layer_norm:
+            x = hk.LayerNorm(-1, True, True, name=f"{name}_{i}_norm")(x)
+        x = jax.nn.relu(x)
+    return hk.Linear(out, w_init=hk.initializers.Orthogonal(), name=f"{name}_out")(x)
+
+
+def actor(config: NetworkConfig, features_bd: Array, action_size: int) -> Array:
+    """The mean action [B, A] in (-1, 1)."""
+    x = _trunk(features_bd, config.features, "actor")
+    return jnp.tanh(_mlp(x, config.hidden, action_size, False, "actor"))
+
+
+def critics(config: NetworkConfig, features_bd: Array, actions_ba: Array) -> Array:
+    """Both values [2, B]."""
+    x = jnp.concatenate([_trunk(features_bd, config.features, "critic"), actions_ba], axis=-1)
+    return jnp.stack([_mlp(x, config.hidden, 1, config.critic_layer_norm, f"critic_{i}")[:, 0] for i in range(2)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The three pure functions; each takes the parameters that its own init made."""
+
+    encoder: hk.Transformed
+    actor: hk.Transformed
+    critics: hk.Transformed
+
+
+def make_networks(config: NetworkConfig, action_size: int) -> Networks:
+    """Pure functions without random state: `apply(params, *inputs)`."""
+    return Networks(
+        encoder=hk.without_apply_rng(hk.transform(lambda observations: Encoder(config)(observations))),
+        actor=hk.without_apply_rng(hk.transform(lambda features: actor(config, features, action_size))),
+        critics=hk.without_apply_rng(hk.transform(lambda features, actions: critics(config, features, actions))),
+    )

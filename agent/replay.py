@@ -1,0 +1,272 @@
+"""Episodes of real interaction: in memory once, on disk one file an episode.
+
+Frames are stored once; stacks of frames are put together when a batch is drawn. The loop that owns a replay decides
+which random generator draws: a batch is a function of the replay's contents and that generator alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class EpisodeError(ValueError):
+    """An episode file that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """T agent steps. `actions[t]` leads from `frames[t]` to `frames[t + 1]`, where `rewards[t]` is earned."""
+
+    frames: np.ndarray  # uint8 [T + 1, H, W, 3]
+    actions: np.ndarray  # float32 [T, A] in [-1, 1]
+    rewards: np.ndarray  # float32 [T]
+    successes: np.ndarray  # bool [T]
+
+    @property
+    def length(self) -> int:
+        return len(self.actions)
+
+    @property
+    def total_reward(self) -> float:
+        return float(self.rewards.sum())
+
+    @property
+    def success(self) -> bool:
+        """Whether any step succeeded (paper section 4.2)."""
+        return bool(self.successes.any())
+
+    def check(self) -> Episode:
+        """Return itself, or raise ValueError with what does not fit."""
+        t = self.length
+        expected = {
+            "frames": (np.uint8, 4),
+            "actions": (np.float32, 2),
+            "rewards": (np.float32, 1),
+            "successes": (np.bool_, 1),
+        }
+        for name, (dtype, rank) in expected.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.ndim != rank:
+                raise ValueError(
+                    f"'{name}' is {array.dtype} of rank {array.ndim}, expected {np.dtype(dtype)} of rank {rank}"
+                )
+        if (
+            self.frames.shape[0] != t + 1
+            or len(self.rewards) != t
+            or len(self.successes) != t
+            or self.frames.shape[-1] != 3
+        ):
+            raise ValueError(
+                f"lengths disagree: {t} actions need frames [{t + 1}, H, W, 3], {t} rewards and {t} successes, "
+                f"found {self.frames.shape}, {len(self.rewards)} and {len(self.successes)}"
+            )
+        if not np.isfinite(self.rewards).all() or np.abs(self.actions).max(initial=0) > 1:
+            raise ValueError("rewards must be finite and actions within [-1, 1]")
+        return self
+
+
+def save_episode(path: str | os.PathLike, episode: Episode) -> None:
+    """Write one `.npz` atomically: a reader sees the whole file or none."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dataclasses.asdict(episode.check()))
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_episode(path: str | os.PathLike) -> Episode:
+    """Read an episode of ours or of the published code. Raises EpisodeError, in one sentence that names the file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return (_published(arrays) if "observation" in arrays else _own(arrays)).check()
+    except KeyError as error:
+        raise EpisodeError(
+            f"{path}: the key {error} is missing; an episode holds frames, actions, rewards, successes"
+        ) from None
+    except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile) as error:
+        if isinstance(error, FileNotFoundError):
+            raise EpisodeError(f"{path}: no such file") from None
+        raise EpisodeError(f"{path}: truncated or damaged ({error}); delete it or collect it again") from None
+    except ValueError as error:
+        raise EpisodeError(f"{path}: {error}") from None
+
+
+def _own(arrays: dict[str, np.ndarray]) -> Episode:
+    return Episode(*(arrays[field.name] for field in dataclasses.fields(Episode)))
+
+
+SUCCESS_BONUS = 10.0
+"""Added to the reward of an agent step that succeeded (paper appendix on Meta-World)."""
+
+
+def _published(arrays: dict[str, np.ndarray]) -> Episode:
+    """The published layout: stacks of three frames, channels first; row 0 of actions and rewards is a dummy.
+
+    It holds no success flag. A step's own reward is at most 10 a simulator step, so that the sum over two exceeds 20
+    only with the bonus, and a lower sum may hide a success: only certain successes are marked.
+    """
+    stack = arrays["observation"]
+    if stack.ndim != 4 or stack.shape[1] != 9 or stack.dtype != np.uint8:
+        raise ValueError(f"'observation' is {stack.dtype} {stack.shape}, expected uint8 [T, 9, H, W]")
+    if len(arrays["action"]) != len(stack) or len(arrays["reward"]) != len(stack):
+        raise ValueError(
+            f"{len(stack)} observations, {len(arrays['action'])} actions and {len(arrays['reward'])} rewards disagree"
+        )
+    rewards = arrays["reward"][1:].reshape(-1).astype(np.float32)
+    return Episode(
+        frames=np.ascontiguousarray(stack[:, -3:].transpose(0, 2, 3, 1)),
+        actions=np.clip(arrays["action"][1:], -1, 1).astype(np.float32),
+        rewards=rewards,
+        successes=rewards > 2 * SUCCESS_BONUS,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """A batch for the actor-critic. `rewards_b` are n-step sums; `discounts_b` multiplies the value after them."""
+
+    observations_bhwc: np.ndarray  # uint8 [B, H, W, 3 * stack], newest frame last
+    actions_ba: np.ndarray  # float32 [B, A]
+    rewards_b: np.ndarray  # float32 [B]
+    discounts_b: np.ndarray  # float32 [B]
+    next_observations_bhwc: np.ndarray  # uint8, as observations
+    demonstrations_b: np.ndarray  # float32 [B], 1 where the action is a demonstrator's
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """A batch for the world model: T frames, the actions between them and the reward of arriving at each."""
+
+    frames_bthwc: np.ndarray  # uint8 [B, T, H, W, 3]
+    actions_bta: np.ndarray  # float32 [B, T, A]; the last column is unused
+    rewards_bt: np.ndarray  # float32 [B, T]; column 0 is 0 where the segment starts an episode
+
+
+def stacked(frames_thwc: np.ndarray, index: int, stack: int) -> np.ndarray:
+    """The last `stack` frames up to `index` along the channels [H, W, 3 * stack]; the first frame fills what is missing."""
+    picks = np.maximum(np.arange(index - stack + 1, index + 1), 0)
+    return np.concatenate([frames_thwc[i] for i in picks], axis=-1)
+
+
+def n_step(rewards_t: np.ndarray, start: int, steps: int, discount: float) -> tuple[float, float, int]:
+    """Discounted sum of up to `steps` rewards from `start`, the discount of the value after it, and where that value is.
+
+    An episode ends by time, not by failure, so a sum cut short by its end still bootstraps from the last frame.
+    """
+    window = rewards_t[start : start + steps]
+    weights = discount ** np.arange(len(window))
+    return float(weights @ window), float(discount ** len(window)), start + len(window)
+
+
+def transition(frames, first: int, actions, rewards, start: int, stack: int, steps: int, discount: float) -> tuple:
+    """One n-step transition of a sequence whose step 0 is taken at `frames[first]`, in the order of Transitions."""
+    reward, continuing, end = n_step(rewards, start, steps, discount)
+    return (
+        stacked(frames, first + start, stack),
+        actions[start],
+        np.float32(reward),
+        np.float32(continuing),
+        stacked(frames, first + end, stack),
+    )
+
+
+class Replay:
+    """Episodes in memory, mirrored by files in a folder; `first_demonstrations` of them come from a demonstrator."""
+
+    def __init__(self, folder: str | os.PathLike | None, stack: int, steps: int, discount: float):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self.stack, self.steps, self.discount = stack, steps, discount
+        self.episodes: list[Episode] = []
+        self.demonstrations = 0
+
+    def reload(self, count: int, demonstrations: int) -> None:
+        """Take the first `count` episodes from disk, as a checkpoint left them; later files are written again."""
+        self.episodes = [load_episode(self._path(i)) for i in range(count)]
+        self.demonstrations = demonstrations
+
+    def add(self, episode: Episode, demonstration: bool = False) -> None:
+        """Keep an episode. Demonstrations come first, so that their number says which they are."""
+        if demonstration and self.demonstrations != len(self.episodes):
+            raise ValueError("demonstrations are added before any other episode")
+        if self.folder is not None:
+            save_episode(self._path(len(self.episodes)), episode)
+        self.episodes.append(episode.check())
+        self.demonstrations += int(demonstration)
+
+    def _path(self, index: int) -> pathlib.Path:
+        return self.folder / f"{index:06d}.npz"
+
+    @property
+    def agent_steps(self) -> int:
+        return sum(episode.length for episode in self.episodes)
+
+    def transitions(self, rng: np.random.Generator, batch: int, demonstration_share: float = 0.0) -> Transitions:
+        """Draw `batch` n-step transitions, at least the given share of them from demonstrations (Ball et al., 2023)."""
+        from_demonstrations = round(batch * demonstration_share) if self.demonstrations else 0
+        indices = np.concatenate(
+            [
+                rng.integers(self.demonstrations, size=from_demonstrations, dtype=np.int64)
+                if from_demonstrations
+                else np.empty(0, np.int64),
+                rng.integers(len(self.episodes), size=batch - from_demonstrations, dtype=np.int64),
+            ]
+        )
+        rows = [self._transition(int(i), rng) for i in indices]
+        return Transitions(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+    def _transition(self, index: int, rng: np.random.Generator) -> tuple:
+        episode = self.episodes[index]
+        start = int(rng.integers(episode.length))
+        row = transition(
+            episode.frames, 0, episode.actions, episode.rewards, start, self.stack, self.steps, self.discount
+        )
+        return *row, np.float32(index < self.demonstrations)
+
+    def segments(self, rng: np.random.Generator, batch: int, length: int) -> Segments:
+        """Draw `batch` segments of `length` frames, every start of every episode equally likely."""
+        return draw_segments(self.episodes, rng, batch, length)
+
+    def contexts(self, rng: np.random.Generator, batch: int) -> np.ndarray:
+        """Draw stacks of real frames [B, S, H, W, 3] uint8 from which rollouts start."""
+        rows = []
+        for index in rng.integers(len(self.episodes), size=batch):
+            frames = self.episodes[int(index)].frames
+            picks = np.maximum(int(rng.integers(len(frames))) - np.arange(self.stack)[::-1], 0)
+            rows.append(frames[picks])
+        return np.stack(rows)
+
+
+def draw_segments(episodes: Sequence[Episode], rng: np.random.Generator, batch: int, length: int) -> Segments:
+    """Segments of `length` frames from episodes that are long enough. Raises ValueError where none is."""
+    starts = np.array([max(len(episode.frames) - length + 1, 0) for episode in episodes])
+    if not starts.sum():
+        raise ValueError(
+            f"no episode holds {length} frames; the longest holds {max((len(e.frames) for e in episodes), default=0)}"
+        )
+    rows = []
+    for flat in rng.integers(starts.sum(), size=batch):
+        index = int(np.searchsorted(np.cumsum(starts), flat, side="right"))
+        start = int(flat - (np.cumsum(starts)[index] - starts[index]))
+        rows.append(segment(episodes[index], start, length))
+    return Segments(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def segment(episode: Episode, start: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames [T, H, W, 3], actions [T, A] (zero after the episode's last), rewards [T] of arriving at each frame."""
+    end = start + length
+    actions = np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])])[start:end]
+    rewards = np.concatenate([np.zeros(1, np.float32), episode.rewards])[start:end]
+    return episode.frames[start:end], actions, rewards

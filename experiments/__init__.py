@@ -1,0 +1,1 @@
+"""The front door: command line, presets, Meta-World, run folders, reports."""

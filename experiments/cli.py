@@ -1,0 +1,183 @@
+"""The command line, `ivideogpt`: it reads what was typed, calls one function, and turns known errors into one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import tyro
+
+
+class UsageError(ValueError):
+    """What was typed cannot be run; one sentence says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Where a training run works and what it starts from."""
+
+    run_dir: pathlib.Path | None = None
+    """The run folder; the same command on the same folder resumes. Default: runs/<algorithm>-<preset>-<task>-<seed>."""
+    demonstrations_dir: pathlib.Path | None = None
+    """A folder of episode files (ours or the published .npz); default: scripted episodes are collected."""
+
+
+def _train(arguments: Sequence[str]) -> int:
+    """Train a world model and an agent on a Meta-World task."""
+    from experiments import presets, rendering
+
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--preset", default="laptop")
+    chosen, rest = first.parse_known_args(arguments)
+    preset = presets.get(chosen.preset)
+
+    def collected(run: tyro.conf.OmitArgPrefixes[Train], experiment: tyro.conf.OmitArgPrefixes[type(preset)] = preset):
+        return run, experiment
+
+    run, experiment = tyro.cli(
+        tyro.conf.configure(tyro.conf.SuppressFixed)(collected),
+        prog="ivideogpt train",
+        args=rest,
+        description=f"{_train.__doc__} --preset {{{','.join(presets.names())}}} sets the defaults below.",
+    )
+    rendering.choose_backend()
+    from experiments.train import train
+
+    name = f"{experiment.algorithm}-{experiment.preset}-{experiment.task}-{experiment.seed}"
+    report = train(
+        experiment, run.run_dir or pathlib.Path("runs") / name, run.demonstrations_dir, _typed("train", arguments)
+    )
+    print(f"report: {report}")
+    return 0
+
+
+def _tasks(arguments: Sequence[str]) -> int:
+    """List the 50 Meta-World tasks."""
+    _no_more(arguments, "tasks")
+    from experiments.metaworld import task_names
+
+    print("\n".join(task_names()))
+    return 0
+
+
+def _doctor(arguments: Sequence[str]) -> int:
+    """Say what this machine has, what is missing, and what to do about it."""
+    parser = argparse.ArgumentParser(prog="ivideogpt doctor", description=_doctor.__doc__)
+    parser.add_argument(
+        "--install-renderer", action="store_true", help="install a rendering library where none works (root, Debian)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only problems")
+    options = parser.parse_args(arguments)
+    from experiments import doctor, rendering
+
+    if options.install_renderer:
+        rendering.install_if_missing()
+    if options.quiet:
+        return 0
+    report = doctor.doctor()
+    print(doctor.format_report(report))
+    return 0 if report.ok else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CollectDemos:
+    """Collect successful episodes of Meta-World's scripted policy."""
+
+    task: str
+    out: pathlib.Path
+    episodes: int = 5
+    seed: int = 0
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the actions."""
+    render_quality: Literal["fast", "full"] = "fast"
+
+
+def _collect_demos(arguments: Sequence[str]) -> int:
+    """Collect successful episodes of Meta-World's scripted policy."""
+    options = tyro.cli(CollectDemos, prog="ivideogpt collect-demos", args=arguments)
+    from experiments import rendering
+
+    rendering.choose_backend()
+    from experiments.demonstrations import collect
+    from experiments.metaworld import MetaWorld
+    from experiments.progress import ProgressDisplay
+
+    env = MetaWorld(options.task, options.render_quality)
+    with ProgressDisplay() as display:
+        for progress in collect(env, options.out, options.episodes, options.seed, options.noise):
+            display.update(progress)
+    env.close()
+    print(f"{options.episodes} episodes in {options.out}")
+    return 0
+
+
+def _report(arguments: Sequence[str]) -> int:
+    """Write report.html for a run, or one page that compares several."""
+    parser = argparse.ArgumentParser(prog="ivideogpt report", description=_report.__doc__)
+    parser.add_argument("run", nargs="+", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, help="default: report.html in the (first) run folder")
+    options = parser.parse_args(arguments)
+    from experiments.report import write_report
+    from experiments.run_folder import RunFolder
+
+    print(write_report([RunFolder(path) for path in options.run], options.out))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": _train,
+    "report": _report,
+    "collect-demos": _collect_demos,
+    "tasks": _tasks,
+    "doctor": _doctor,
+}
+
+
+def _no_more(arguments: Sequence[str], command: str) -> None:
+    argparse.ArgumentParser(prog=f"ivideogpt {command}", description=COMMANDS[command].__doc__).parse_args(arguments)
+
+
+def _typed(command: str, arguments: Sequence[str]) -> str:
+    return shlex.join(["ivideogpt", command, *arguments])
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {name:14} {command.__doc__}" for name, command in COMMANDS.items())
+    return f"usage: ivideogpt COMMAND ...\n\n{lines}\n\nivideogpt COMMAND --help says more."
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # XLA's own warnings about the machine's features are noise to everyone who has not compiled it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help"):
+        print(_usage())
+        return
+    try:
+        if command not in COMMANDS:
+            close = difflib.get_close_matches(command, COMMANDS)
+            raise UsageError(
+                f"unknown command '{command}'"
+                + (f": did you mean {', '.join(close)}?" if close else "; see ivideogpt --help")
+            )
+        sys.exit(COMMANDS[command](arguments))
+    except (ValueError, FileNotFoundError, PermissionError, RuntimeError) as error:
+        if os.environ.get("IVIDEOGPT_TRACEBACK"):
+            raise
+        print(f"ivideogpt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

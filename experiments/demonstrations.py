@@ -1,0 +1,85 @@
+"""Episodes of Meta-World's own scripted policies: demonstrations for the replay, held-out ones for the world model."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from agent.acting import as_episode, play
+from agent.events import Clock, Progress
+from agent.replay import Episode, EpisodeError, load_episode, save_episode
+from experiments.metaworld import _SUFFIX, MetaWorld
+
+TRIES = 10
+"""Episodes tried for each one wanted before giving up: some scripted policies fail from some starts."""
+
+
+def collect(
+    env: MetaWorld, folder: str | os.PathLike, count: int, seed: int, noise: float = 0.0, phase: str = "demonstrations"
+) -> Iterator[Progress]:
+    """Write successful scripted episodes `000.npz` ... until the folder holds `count`; yields progress.
+
+    Actions are clipped to [-1, 1] before they are applied and stored. noise: standard deviation of Gaussian noise on
+    them. The same seed collects the same episodes; a folder that holds some already gets only the missing ones.
+    Raises RuntimeError where the scripted policy succeeds too seldom.
+    """
+    folder = pathlib.Path(folder)
+    successes, tried = 0, 0
+    while successes < count:
+        if tried >= TRIES * count:
+            raise RuntimeError(
+                f"the scripted policy of {env.task} succeeded in {successes} of {tried} episodes, {count} are wanted; "
+                "lower the noise or ask for fewer"
+            )
+        path = folder / f"{successes:03d}.npz"
+        seeds = np.random.default_rng([seed, successes, tried])
+        if path.exists():
+            load_episode(path)
+            successes += 1
+        else:
+            episode = scripted_episode(env, seeds, noise)
+            tried += 1
+            if episode.success:
+                save_episode(path, episode)
+                successes += 1
+        yield Progress(Clock(), phase, successes, count)
+
+
+def scripted_episode(env: MetaWorld, rng: np.random.Generator, noise: float = 0.0) -> Episode:
+    """One episode of the task's scripted policy, successful or not."""
+    from metaworld.policies import ENV_POLICY_MAP
+
+    policy = ENV_POLICY_MAP[env.task + _SUFFIX]()
+
+    def choose(observation_hwc: np.ndarray, step: int) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns that its actions will be clipped, which they are
+            action = policy.get_action(env.state_vector())
+        return action + noise * rng.normal(size=4)
+
+    parts: tuple = ()
+    for _, parts in play(env, int(rng.integers(2**31)), 1, choose):
+        pass
+    return as_episode(parts)
+
+
+def load_folder(folder: str | os.PathLike) -> list[Episode]:
+    """All episodes of a folder in the order of their names, ours or published ones.
+
+    Raises EpisodeError where there are none, where one is damaged, and where their pictures or actions differ in size.
+    """
+    paths = sorted(pathlib.Path(folder).glob("*.npz"))
+    if not paths:
+        raise EpisodeError(f"{folder}: no episode files (*.npz) there; ivideogpt collect-demos makes some")
+    episodes = [load_episode(path) for path in paths]
+    for path, episode in zip(paths, episodes, strict=True):
+        sizes = (episode.frames.shape[1:], episode.actions.shape[1])
+        if sizes != (episodes[0].frames.shape[1:], episodes[0].actions.shape[1]):
+            raise EpisodeError(
+                f"{path}: pictures {sizes[0]} and {sizes[1]} actions differ from those of {paths[0].name}"
+            )
+    return episodes

@@ -1,0 +1,175 @@
+"""The presets: each says what it is for, what it costs and what to expect. Figures are those of experiments/results/."""
+
+from __future__ import annotations
+
+import difflib
+
+from agent.drqv2 import DrQv2Config
+from agent.mbpo import MBPOConfig, ModelSchedule
+from agent.networks import NetworkConfig
+from experiments.config import Experiment
+from tokenizer import OptimizerConfig, TokenizerConfig
+from world_model import TransformerConfig, WorldModelConfig
+
+# --- the paper's sizes (section 3 and appendix) ------------------------------------------------------------------------
+
+TRANSFORMER_138M = TransformerConfig(layers=12, width=768, heads=12, feed_forward=3072, action_size=4)
+TRANSFORMER_436M = TransformerConfig(layers=24, width=1024, heads=16, feed_forward=4096, action_size=4)
+TOKENIZER_64 = TokenizerConfig()
+TOKENIZER_256 = TokenizerConfig(resolution=256, channels=(128, 256, 256, 512, 768), max_attention_resolution=32)
+
+PAPER_64 = Experiment(
+    preset="paper-64",
+    task="plate-slide",
+    mbpo=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_64, transformer=TRANSFORMER_138M)),
+)
+"""The paper's Meta-World setting: 114 M tokenizer, 138 M transformer, 64 px. For one accelerator."""
+
+MEDIUM_64 = Experiment(
+    preset="medium-64",
+    task="plate-slide",
+    mbpo=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_64, transformer=TRANSFORMER_436M)),
+)
+"""As paper-64 with the 436 M transformer."""
+
+PAPER_256 = Experiment(
+    preset="paper-256",
+    task="plate-slide",
+    mbpo=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_256, transformer=TRANSFORMER_138M)),
+)
+"""The 310 M tokenizer at 256 px with the 138 M transformer. For one large accelerator."""
+
+# --- two CPU cores -----------------------------------------------------------------------------------------------------
+
+LAPTOP_AGENT = DrQv2Config(
+    network=NetworkConfig(encoder="patches", channels=64, features=50, hidden=256, critic_layer_norm=True),
+    batch=128,
+    learning_rate=3e-4,
+    weight_decay=0.0,
+    noise_start=0.3,
+    noise_agent_steps=3000,
+    updates_per_agent_step=1,
+    reward_scale=0.1,
+    demonstration_share=0.5,
+    behaviour_cloning=2.0,
+    behaviour_cloning_end=0.2,
+    behaviour_cloning_agent_steps=3000,
+)
+
+LAPTOP_MODEL = WorldModelConfig(
+    tokenizer=TokenizerConfig(
+        channels=(128,),
+        stem_patch=8,
+        future_patch=2,
+        quantizer="fsq",
+        fsq_levels=(8, 5, 5, 5),
+        context_codes=1000,
+        future_codes=1000,
+        dropout=0.0,
+        context_skip=True,
+        motion_floor=0.05,
+        future_sample=4,
+    ),
+    transformer=TransformerConfig(layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4),
+    tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
+    transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
+    segment_frames=12,
+)
+
+LAPTOP = Experiment(
+    preset="laptop",
+    task="handle-press",
+    mbpo=MBPOConfig(
+        agent=LAPTOP_AGENT,
+        world_model=LAPTOP_MODEL,
+        model=ModelSchedule(
+            start_agent_steps=500,
+            initial_tokenizer_updates=600,
+            initial_transformer_updates=400,
+            initial_rollouts=4,
+            tokenizer_every_env_steps=40,
+            transformer_every_env_steps=20,
+            rollout_every_env_steps=200,
+            batch=8,
+            imagined_capacity=20,
+        ),
+        agent_steps=1500,
+        random_agent_steps=500,
+        initial_agent_updates=500,
+        evaluate_every_agent_steps=500,
+        checkpoint_every_agent_steps=300,
+    ),
+)
+"""Two CPU cores, no GPU.
+
+    ivideogpt train --preset laptop --task handle-press
+"""
+
+DEBUG = Experiment(
+    preset="debug",
+    demonstrations=1,
+    held_out=2,
+    mbpo=MBPOConfig(
+        agent=DrQv2Config(
+            network=NetworkConfig(encoder="patches", channels=8, features=8, hidden=16),
+            batch=8,
+            updates_per_agent_step=1,
+            noise_agent_steps=200,
+        ),
+        world_model=WorldModelConfig(
+            tokenizer=TokenizerConfig(
+                channels=(16,),
+                layers_per_block=1,
+                norm_groups=4,
+                latent_channels=8,
+                stem_patch=16,
+                future_patch=2,
+                context_codes=16,
+                future_codes=16,
+                attention_heads=2,
+                dropout=0.0,
+                future_sample=2,
+            ),
+            transformer=TransformerConfig(layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4),
+            segment_frames=6,
+        ),
+        model=ModelSchedule(
+            start_agent_steps=100,
+            initial_tokenizer_updates=4,
+            initial_transformer_updates=4,
+            initial_rollouts=1,
+            tokenizer_every_env_steps=100,
+            transformer_every_env_steps=50,
+            rollout_every_env_steps=100,
+            batch=2,
+            rollout_batch=4,
+            horizon=4,
+            imagined_capacity=4,
+        ),
+        agent_steps=300,
+        random_agent_steps=100,
+        initial_agent_updates=4,
+        evaluate_every_agent_steps=300,
+        evaluation_episodes=1,
+        checkpoint_every_agent_steps=100,
+        shown_episodes=1,
+    ),
+)
+"""Every part of the loop in seconds; learns nothing. For tests.
+
+    ivideogpt train --preset debug
+"""
+
+_PRESETS = {preset.preset: preset for preset in (LAPTOP, DEBUG, PAPER_64, MEDIUM_64, PAPER_256)}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_PRESETS)
+
+
+def get(name: str) -> Experiment:
+    """A preset by name. Raises ValueError with the closest names."""
+    if name not in _PRESETS:
+        close = difflib.get_close_matches(name, _PRESETS) or names()
+        raise ValueError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
+    return _PRESETS[name]

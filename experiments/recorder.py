@@ -1,0 +1,98 @@
+"""What becomes of a loop's events: bars, lines in metrics.jsonl, videos, checkpoints, and words for whoever watches."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from agent.events import CheckpointDue, EpisodeFinished, Evaluated, Event, ModelEvaluated, Progress
+from experiments import videos
+from experiments.checkpoints import Checkpoints
+from experiments.metrics import Metrics
+from experiments.progress import ProgressDisplay
+from experiments.report import write_report
+from experiments.run_folder import RunFolder
+
+
+class Recorder:
+    """Receives every event of a run, in order. A context manager: leaving it closes metrics.jsonl."""
+
+    def __init__(self, folder: RunFolder, checkpoints: Checkpoints, display: ProgressDisplay):
+        self.folder, self.checkpoints, self.display = folder, checkpoints, display
+        self.metrics = Metrics(folder.metrics)
+        self.score: float | None = None
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.metrics.close()
+
+    def record(self, event: Event) -> None:
+        """Do whatever this kind of event asks for."""
+        self._record(event)
+
+    @functools.singledispatchmethod
+    def _record(self, event: Event) -> None:
+        raise TypeError(f"no one knows what to do with {event!r}")
+
+    @_record.register
+    def _(self, event: Progress) -> None:
+        self.display.update(event)
+        if event.metrics:
+            self.metrics.write(event.clock, event.metrics)
+
+    @_record.register
+    def _(self, event: EpisodeFinished) -> None:
+        self.metrics.write(
+            event.clock, {"episode/return": event.episode_return, "episode/success": float(event.success)}
+        )
+
+    @_record.register
+    def _(self, event: Evaluated) -> None:
+        self.score = float(event.successes.mean())
+        values = {
+            "eval/success": self.score,
+            "eval/return": float(event.returns.mean()),
+            "eval/episodes": len(event.returns),
+        }
+        self.metrics.write(event.clock, values)
+        path = self.folder.videos / f"evaluation-{event.clock.agent_steps}.mp4"
+        videos.write_mp4(path, videos.evaluation_video(event.frames, event.successes), fps=20)
+        self.display.message(
+            f"agent step {event.clock.agent_steps} ({event.clock.env_steps} env steps): success in {event.successes.sum()} of "
+            f"{len(event.successes)} evaluation episodes, return {event.returns.mean():.0f}"
+        )
+        write_report([self.folder])
+
+    @_record.register
+    def _(self, event: ModelEvaluated) -> None:
+        comparison, step = event.comparison, event.clock.agent_steps
+        values = {"model/segments": comparison.segments, "model/reward_mae": comparison.reward_mae}
+        for name in ("imagined", "repeat", "swapped"):
+            values[f"model/mse_{name}"] = getattr(comparison, f"mse_{name}")
+            values[f"model/mse_{name}_by_horizon"] = np.asarray(getattr(comparison, f"mse_{name}_f"))
+            values[f"model/moving_mse_{name}"] = getattr(comparison, f"moving_mse_{name}")
+        self.metrics.write(event.clock, values)
+        videos.write_mp4(self.folder.videos / f"imagination-{step}.mp4", videos.imagination_video(comparison), fps=4)
+        videos.write_png(self.folder.videos / f"imagination-{step}.png", videos.filmstrip(comparison))
+        self.display.message(
+            f"agent step {step}, imagination over {len(comparison.mse_imagined_f)} frames of {comparison.segments} held-out "
+            f"segments, mean squared error: imagined {comparison.mse_imagined:.5f}, "
+            f"repeating the last frame {comparison.mse_repeat:.5f} ({_verdict(comparison.imagined_wins_repeat)}), "
+            f"another episode's actions {comparison.mse_swapped:.5f} ({_verdict(comparison.imagined_wins_swapped)})"
+        )
+
+    @_record.register
+    def _(self, event: CheckpointDue) -> None:
+        self.checkpoints.save(_step(event), event.state.arrays, event.state.counts, self.score)
+
+
+def _verdict(won: bool) -> str:
+    return "imagination wins" if won else "imagination loses"
+
+
+def _step(event: CheckpointDue) -> int:
+    """A number that grows with everything a run does, so that checkpoints of the first training differ, too."""
+    return sum(value for value in event.state.counts.values() if value > 0)

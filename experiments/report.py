@@ -1,0 +1,231 @@
+"""report.html: one page that says what a run did, with curves and videos inside it, or that compares several runs."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from experiments import report_plots as plots
+from experiments.metrics import latest, read_metrics
+from experiments.progress import format_duration
+from experiments.run_folder import RunFolder, flat, write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A question a reader has, with the answer: yes, no, or None where nothing was measured."""
+
+    question: str
+    answer: bool | None
+    headline: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video or picture, whole, as a data address."""
+
+    agent_steps: int
+    address: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the template knows of a run."""
+
+    name: str
+    config: dict[str, Any]  # dotted names
+    sessions: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
+    evaluations: list[Clip]  # the newest, then the first where it is another
+    imaginations: list[Clip]
+    filmstrip: Clip | None
+    sizes: dict[str, int]  # bytes by the first part of the path
+
+    def field(self, name: str) -> Any:
+        """A configuration value by the last part of its name, the least nested first; None where there is none."""
+        found = [key for key in self.config if key.split(".")[-1] == name]
+        return self.config[min(found, key=lambda key: key.count("."))] if found else None
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What a reader wants to know first."""
+        return [
+            _model_verdict(
+                self, "repeat", "Does imagination beat repeating the last frame?", "repeating the last frame"
+            ),
+            _model_verdict(
+                self, "swapped", "Does imagination follow the actions?", "imagining with another episode's actions"
+            ),
+            _success_verdict(self.lines),
+        ]
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the run has a world model at all, going by a configuration that says it has none."""
+        return not any(key.split(".")[-1] == "world_model" and value is None for key, value in self.config.items())
+
+
+def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = None) -> pathlib.Path:
+    """Write one self-contained page: about a run, or comparing several. Returns its path.
+
+    out: by default `report.html` in the folder of the one run, `comparison.html` in the first folder for several.
+    A run that has only begun gives a page that says what is missing. Raises RunFolderError and MetricsError.
+    """
+    if not folders:
+        raise ValueError("a report needs at least one run folder")
+    names = _names([folder.path for folder in folders])
+    runs = [_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _template().render(runs=runs, run=runs[0], plots=_plots(runs)))
+    return path
+
+
+def _run(folder: RunFolder, name: str) -> Run:
+    record, lines = folder.read(), read_metrics(folder.metrics)
+    strips = _clips(folder.videos, "imagination", "png")
+    return Run(
+        name=name,
+        config=flat(record["config"]),
+        sessions=record["sessions"],
+        lines=lines,
+        evaluations=_clips(folder.videos, "evaluation", "mp4"),
+        imaginations=_clips(folder.videos, "imagination", "mp4"),
+        filmstrip=strips[0] if strips else None,
+        sizes=_sizes(folder.path),
+    )
+
+
+def _plots(runs: Sequence[Run]) -> dict[str, Any]:
+    """Every picture by its place in the template; None where there is nothing to draw."""
+    lines = {run.name: run.lines for run in runs}
+    curves = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
+    return {
+        "learning": {over: [curve for curve in pair if curve] for over, pair in curves.items()},
+        "axes": plots.AXES,
+        "model": [curve for curve in (plots.horizon_curve(lines), plots.model_error_curve(lines)) if curve],
+        "training": _training(runs[0].lines) if len(runs) == 1 else {},
+    }
+
+
+def _training(lines: list[dict[str, Any]]) -> dict[str, list[Markup]]:
+    """Small curves of all training metrics: codebooks by themselves, the rest by who is being trained."""
+    titles = {"tokenizer": "Tokenizer", "transformer": "Transformer", "codebook": "Codebooks", "agent": "Actor-critic"}
+    groups: dict[str, list[Markup]] = {title: [] for title in titles.values()}
+    for name in dict.fromkeys(name for line in lines for name in line):
+        prefix = name.partition("/")[0]
+        if prefix not in titles or isinstance(next(line[name] for line in lines if name in line), list | str):
+            continue
+        about_codes = re.search(r"usage|perplexity|codes|dead", name) is not None
+        curve = plots.small_curve(lines, name)
+        if curve:
+            groups[titles["codebook" if about_codes else prefix]].append(curve)
+    return {title: curves for title, curves in groups.items() if curves}
+
+
+def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdict:
+    line = latest(run.lines, f"model/mse_{other}")
+    if not run.has_model:
+        return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
+    if line is None:
+        detail = "The model is judged on held-out segments once it is trained."
+        return Verdict(question, None, "not measured yet", detail)
+    mine, theirs = line["model/mse_imagined"], line[f"model/mse_{other}"]
+    detail = f"Mean squared error {mine:.5f} against {theirs:.5f} for {described}"
+    moving = [line.get(f"model/moving_mse_{name}") for name in ("imagined", other)]
+    if None not in moving:
+        detail += f"; on moving pixels {moving[0]:.4f} against {moving[1]:.4f}"
+    horizon, segments = len(line.get("model/mse_imagined_by_horizon", ())), line.get("model/segments")
+    where = [
+        f"{horizon} frames ahead" if horizon else "",
+        f"{segments:.0f} held-out segments" if segments else "",
+        f"agent step {line['agent_steps']:,}",
+    ]
+    detail += f" ({', '.join(part for part in where if part)})."
+    return Verdict(question, mine < theirs, "yes" if mine < theirs else "no", detail)
+
+
+def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
+    question, line = "Does the agent solve the task?", latest(lines, "eval/success")
+    if line is None:
+        return Verdict(
+            question, None, "not evaluated yet", "The policy is judged by evaluation episodes without noise."
+        )
+    success, episodes = line["eval/success"], line["eval/episodes"]
+    best = max((each for each in lines if "eval/success" in each), key=lambda each: each["eval/success"])
+    detail = (
+        f"{round(success * episodes)} of {episodes:.0f} evaluation episodes succeed, mean return "
+        f"{line['eval/return']:.0f} (agent step {line['agent_steps']:,})."
+    )
+    if best["eval/success"] > success:
+        detail += f" Best so far: {best['eval/success']:.0%} at agent step {best['agent_steps']:,}."
+    return Verdict(question, success >= SOLVED, f"{success:.0%}", detail)
+
+
+SOLVED = 0.8
+"""A success rate from which the page calls a task solved."""
+
+
+def _clips(folder: pathlib.Path, kind: str, suffix: str) -> list[Clip]:
+    """The newest `<kind>-<agent steps>.<suffix>`, and the first one where that is another file."""
+    pattern = re.compile(rf"{kind}-(\d+)\.{suffix}")
+    matches = [match for path in folder.glob("*") if (match := pattern.fullmatch(path.name))]
+    ordered = sorted((int(match[1]), match[0]) for match in matches)
+    media = {"mp4": "video/mp4", "png": "image/png"}[suffix]
+    return [
+        Clip(steps, f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
+        for steps, name in dict.fromkeys([*ordered[-1:], *ordered[:1]])
+    ]
+
+
+def _sizes(folder: pathlib.Path) -> dict[str, int]:
+    """Bytes by entry of the folder, largest first. A file may vanish meanwhile: a run may be writing."""
+    sizes: dict[str, int] = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = pathlib.Path(root, name)
+            part = path.relative_to(folder).parts[0]
+            try:
+                sizes[part] = sizes.get(part, 0) + path.stat().st_size
+            except FileNotFoundError:
+                continue
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+    """The shortest endings of the paths that tell them apart."""
+    parts = [path.absolute().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"the same run twice: {', '.join(map(str, paths))}")
+
+
+def _bytes(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"bytes": _bytes, "duration": format_duration}
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,161 @@
+"""Laws of the replay: what comes out is what went in, stacked, summed and discounted as by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from agent.imagined import ImaginedReplay
+from agent.replay import EpisodeError, Replay, draw_segments, load_episode, n_step, save_episode, stacked
+
+
+def test_an_n_step_return_equals_the_sum_by_hand():
+    rewards = np.array([1.0, 2.0, 4.0, 8.0], np.float32)
+    assert n_step(rewards, 0, 3, 0.5) == (1 + 0.5 * 2 + 0.25 * 4, 0.125, 3)
+
+
+def test_an_n_step_return_is_cut_at_the_end_and_bootstraps_from_the_last_frame():
+    rewards = np.array([1.0, 2.0, 4.0, 8.0], np.float32)
+    assert n_step(rewards, 2, 3, 0.5) == (4 + 0.5 * 8, 0.25, 4)
+    assert n_step(rewards, 3, 3, 0.5) == (8.0, 0.5, 4)
+
+
+def test_a_stack_ends_with_the_newest_frame_and_repeats_the_first_where_none_came_before(make_episode):
+    frames = make_episode().frames
+    assert stacked(frames, 5, 3)[0, 0].tolist() == [3, 3, 3, 4, 4, 4, 5, 5, 5]
+    assert stacked(frames, 1, 3)[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+
+
+def test_every_transition_of_an_episode_is_consistent_with_it(make_episode):
+    replay = Replay(None, stack=3, steps=3, discount=0.9)
+    replay.add(make_episode(length=6))
+    batch = replay.transitions(np.random.default_rng(0), 64)
+    for i in range(64):
+        start = int(batch.observations_bhwc[i, 0, 0, -1])
+        end = int(batch.next_observations_bhwc[i, 0, 0, -1])
+        assert end == min(start + 3, 6)
+        assert batch.rewards_b[i] == pytest.approx(sum(0.9**k * (start + 1 + k) for k in range(end - start)), rel=1e-6)
+        assert batch.discounts_b[i] == pytest.approx(0.9 ** (end - start), rel=1e-6)
+        np.testing.assert_array_equal(batch.actions_ba[i], make_episode(length=6).actions[start])
+
+
+def test_a_batch_holds_at_least_the_asked_share_of_demonstrations(make_episode):
+    replay = Replay(None, stack=3, steps=3, discount=0.9)
+    replay.add(make_episode(offset=100), demonstration=True)
+    for _ in range(20):
+        replay.add(make_episode())
+    batch = replay.transitions(np.random.default_rng(0), 32, demonstration_share=0.5)
+    assert batch.demonstrations_b[:16].all()
+    np.testing.assert_array_equal(batch.demonstrations_b == 1, batch.observations_bhwc[:, 0, 0, 0] >= 100)
+
+
+def test_a_reward_of_a_segment_belongs_to_the_frame_it_arrives_at(make_episode):
+    segments = draw_segments([make_episode(length=8)], np.random.default_rng(0), batch=32, length=4)
+    times = segments.frames_bthwc[:, :, 0, 0, 0].astype(int)
+    np.testing.assert_array_equal(np.diff(times, axis=1), 1)
+    np.testing.assert_array_equal(segments.rewards_bt, times)  # reward t + 1 is earned on arriving at frame t + 1
+    actions = make_episode(length=8).actions
+    for row in range(32):
+        np.testing.assert_array_equal(segments.actions_bta[row, :3], actions[times[row, 0] : times[row, 0] + 3])
+
+
+def test_every_start_of_every_episode_is_drawn(make_episode):
+    episodes = [make_episode(length=4), make_episode(length=5, offset=100)]
+    segments = draw_segments(episodes, np.random.default_rng(0), batch=300, length=4)
+    starts = np.unique(segments.frames_bthwc[:, 0, 0, 0, 0], return_counts=True)
+    assert starts[0].tolist() == [0, 1, 100, 101, 102]
+    assert starts[1].min() > 30
+
+
+def test_segments_longer_than_every_episode_are_refused(make_episode):
+    with pytest.raises(ValueError, match="no episode holds 12 frames; the longest holds 11"):
+        draw_segments([make_episode()], np.random.default_rng(0), 1, 12)
+
+
+def test_a_saved_episode_reads_back_bit_for_bit(tmp_path, make_episode):
+    save_episode(tmp_path / "a.npz", make_episode())
+    for name, value in dataclasses.asdict(load_episode(tmp_path / "a.npz")).items():
+        np.testing.assert_array_equal(value, getattr(make_episode(), name))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 200])
+def test_a_truncated_file_is_named(tmp_path, make_episode, kept):
+    path = tmp_path / "a.npz"
+    save_episode(path, make_episode())
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(EpisodeError, match=r"a\.npz: truncated or damaged"):
+        load_episode(path)
+
+
+def test_wrong_shapes_missing_keys_and_pickles_are_refused_by_name(tmp_path, make_episode):
+    arrays = dataclasses.asdict(make_episode())
+    path = tmp_path / "b.npz"
+    np.savez(path, **(arrays | {"actions": arrays["actions"][:-1]}))
+    with pytest.raises(EpisodeError, match=r"b\.npz: lengths disagree: 9 actions need frames \[10, H, W, 3\]"):
+        load_episode(path)
+    np.savez(path, frames=arrays["frames"])
+    with pytest.raises(EpisodeError, match=r"b\.npz: the key 'actions' is missing"):
+        load_episode(path)
+    np.savez(path, **(arrays | {"frames": arrays["frames"].astype(np.float32)}))
+    with pytest.raises(EpisodeError, match=r"b\.npz: 'frames' is float32"):
+        load_episode(path)
+    np.savez(path, **(arrays | {"rewards": np.array([None] * 10, dtype=object)}))
+    with pytest.raises(EpisodeError, match=r"b\.npz"):
+        load_episode(path)
+
+
+def test_a_published_episode_drops_its_dummy_row_and_keeps_the_newest_frame(tmp_path):
+    stack = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 9, 8, 8), np.uint8)
+    stack[:, :6] = 200
+    reward = np.array([[0], [1], [2], [25]], np.float32)
+    np.savez(tmp_path / "p.npz", observation=stack, action=np.full((4, 4), 1.5, np.float32), reward=reward, discount=reward)
+    episode = load_episode(tmp_path / "p.npz")
+    assert episode.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert episode.rewards.tolist() == [1, 2, 25]
+    assert episode.actions.max() == 1
+    assert episode.success
+
+
+def test_a_reloaded_replay_draws_the_same_batches(tmp_path, make_episode):
+    replay = Replay(tmp_path, 3, 3, 0.9)
+    replay.add(make_episode(offset=100), demonstration=True)
+    replay.add(make_episode())
+    replay.add(make_episode(offset=50))
+    again = Replay(tmp_path, 3, 3, 0.9)
+    again.reload(2, demonstrations=1)
+    assert len(again.episodes) == 2
+    again.add(make_episode(offset=50))
+    one, other = (r.transitions(np.random.default_rng(1), 16, 0.5) for r in (replay, again))
+    for field in dataclasses.fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+
+
+def _rollout(fill: int):
+    contexts = np.zeros((2, 3, 8, 8, 3), np.uint8) + np.array([0, 1, 2], np.uint8)[None, :, None, None, None]
+    frames = np.zeros((2, 4, 8, 8, 3), np.uint8) + np.arange(3, 7, dtype=np.uint8)[None, :, None, None, None]
+    return contexts, frames, np.full((2, 4, 4), fill, np.float32), np.tile(np.arange(1, 5, dtype=np.float32), (2, 1))
+
+
+def test_imagined_transitions_start_from_the_real_stack_and_end_within_the_horizon():
+    replay = ImaginedReplay(None, capacity=2, stack=3, steps=3, discount=0.5)
+    replay.add(0, *_rollout(0))
+    batch = replay.transitions(np.random.default_rng(0), 64)
+    for i in range(64):
+        newest = int(batch.observations_bhwc[i, 0, 0, -1])
+        end = int(batch.next_observations_bhwc[i, 0, 0, -1])
+        assert 2 <= newest <= 5
+        assert end == min(newest + 3, 6)
+        assert batch.observations_bhwc[i, 0, 0].tolist() == np.repeat([newest - 2, newest - 1, newest], 3).tolist()
+        assert batch.rewards_b[i] == pytest.approx(sum(0.5**k * (newest - 1 + k) for k in range(end - newest)))
+
+
+def test_imagined_replay_forgets_the_oldest_and_reloads_the_newest(tmp_path):
+    replay = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
+    for index in range(6):
+        replay.add(index, *_rollout(index))
+    assert [int(r["actions"].max()) for r in replay.rollouts] == [4, 5]
+    assert len(list(tmp_path.iterdir())) == 4
+    again = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
+    again.reload(5)
+    assert [int(r["actions"].max()) for r in again.rollouts] == [3, 4]
