@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from tokenizer.convolution import conv3x3
+from tokenizer.layers import to_patches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +47,10 @@ class Encoder(hk.Module):
     def _patches(self, x: Array) -> Array:
         width = self.config.channels
         for side in (4, 2):
-            x = jax.nn.relu(hk.Linear(width, w_init=hk.initializers.Orthogonal(2**0.5))(patches(x, side)))
+            x = jax.nn.relu(hk.Linear(width, w_init=hk.initializers.Orthogonal(2**0.5))(to_patches(x, side)))
         kernel = hk.get_parameter("kernel", (3, 3, width, width), init=hk.initializers.VarianceScaling(2.0))
         bias = hk.get_parameter("bias", (width,), init=jnp.zeros)
         return jax.nn.relu(conv3x3(x, kernel, bias))
-
-
-def patches(x_bhwc: Array, side: int) -> Array:
-    """Space to depth: [B, H, W, c] to [B, H / side, W / side, side * side * c]."""
-    b, h, w, c = x_bhwc.shape
-    x = x_bhwc.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // side, w // side, side * side * c)
 
 
 def _trunk(features_bd: Array, size: int, name: str) -> Array:

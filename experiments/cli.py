@@ -1,7 +1,5 @@
 """The command line, `ivideogpt`: it reads what was typed, calls one function, and turns known errors into one sentence."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import difflib
@@ -10,7 +8,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -32,17 +30,20 @@ class Train:
 def _train(arguments: Sequence[str]) -> int:
     """Train a world model and an agent on a Meta-World task."""
     from experiments import presets, rendering
+    from experiments.config import Experiment
 
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="laptop")
     chosen, rest = first.parse_known_args(arguments)
     preset = presets.get(chosen.preset)
 
-    def collected(run: tyro.conf.OmitArgPrefixes[Train], experiment: tyro.conf.OmitArgPrefixes[type(preset)] = preset):
+    unnamed = tyro.conf.arg(name="")
+
+    def collected(run: Annotated[Train, unnamed], experiment: Annotated[Experiment, unnamed] = preset):
         return run, experiment
 
     run, experiment = tyro.cli(
-        tyro.conf.configure(tyro.conf.SuppressFixed)(collected),
+        collected,
         prog="ivideogpt train",
         args=rest,
         description=f"{_train.__doc__} --preset {{{','.join(presets.names())}}} sets the defaults below.",

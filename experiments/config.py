@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import tyro
+
 from agent.mbpo import MBPOConfig
 
 
@@ -12,7 +14,7 @@ from agent.mbpo import MBPOConfig
 class Experiment:
     """A task, an algorithm and a seed. Everything about learning is in `mbpo`."""
 
-    preset: str
+    preset: tyro.conf.Suppress[str]  # where the values came from
     task: str = "handle-press"
     algorithm: Literal["mbpo", "drqv2"] = "mbpo"
     seed: int = 0

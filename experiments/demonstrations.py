@@ -12,10 +12,10 @@ import numpy as np
 from agent.acting import as_episode, play
 from agent.events import Clock, Progress
 from agent.replay import Episode, EpisodeError, load_episode, save_episode
-from experiments.metaworld import _SUFFIX, MetaWorld
+from experiments.metaworld import SUFFIX, MetaWorld
 
 TRIES = 10
-"""Episodes tried for each one wanted before giving up: some scripted policies fail from some starts."""
+"""Starts tried for one episode before giving up: some scripted policies fail from some of them."""
 
 
 def collect(
@@ -24,42 +24,44 @@ def collect(
     """Write successful scripted episodes `000.npz` ... until the folder holds `count`; yields progress.
 
     Actions are clipped to [-1, 1] before they are applied and stored. noise: standard deviation of Gaussian noise on
-    them. The same seed collects the same episodes; a folder that holds some already gets only the missing ones.
-    Raises RuntimeError where the scripted policy succeeds too seldom.
+    them. An episode depends on the seed and its place alone: a folder that holds some gets only the missing ones, and
+    ends like one that was never stopped. Raises RuntimeError where the scripted policy fails TRIES times in a row, and
+    EpisodeError where a file that is there already is damaged.
     """
     folder = pathlib.Path(folder)
-    successes, tried = 0, 0
-    while successes < count:
-        if tried >= TRIES * count:
-            raise RuntimeError(
-                f"the scripted policy of {env.task} succeeded in {successes} of {tried} episodes, {count} are wanted; "
-                "lower the noise or ask for fewer"
-            )
-        path = folder / f"{successes:03d}.npz"
-        seeds = np.random.default_rng([seed, successes, tried])
-        if path.exists():
-            load_episode(path)
-            successes += 1
-        else:
-            episode = scripted_episode(env, seeds, noise)
+    tried = 0
+    for index in range(count):
+        path = folder / f"{index:03d}.npz"
+        for attempt in range(TRIES):
+            if path.exists():
+                load_episode(path)
+                break
+            episode = scripted_episode(env, np.random.default_rng([seed, index, attempt]), noise)
             tried += 1
             if episode.success:
                 save_episode(path, episode)
-                successes += 1
-        yield Progress(Clock(), phase, successes, count)
+                break
+            yield Progress(Clock(), phase, index, count, {"tried": tried})
+        else:
+            raise RuntimeError(
+                f"the scripted policy of {env.task} failed {TRIES} times in a row at episode {index + 1} of {count}; "
+                + (f"lower the noise ({noise:g})" if noise else "try another seed")
+            )
+        yield Progress(Clock(), phase, index + 1, count, {"tried": tried})
 
 
 def scripted_episode(env: MetaWorld, rng: np.random.Generator, noise: float = 0.0) -> Episode:
     """One episode of the task's scripted policy, successful or not."""
     from metaworld.policies import ENV_POLICY_MAP
 
-    policy = ENV_POLICY_MAP[env.task + _SUFFIX]()
+    policy = ENV_POLICY_MAP[env.task + SUFFIX]()
 
     def choose(observation_hwc: np.ndarray, step: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns that its actions will be clipped, which they are
             action = policy.get_action(env.state_vector())
-        return action + noise * rng.normal(size=4)
+        # Clipped before the noise, which would vanish beside actions that are far out of range; `play` clips after it.
+        return np.clip(action, -1, 1) + noise * rng.normal(size=4)
 
     parts: tuple = ()
     for _, parts in play(env, int(rng.integers(2**31)), 1, choose):

@@ -39,8 +39,18 @@ class Report:
 
 def doctor() -> Report:
     """Look at everything; a few seconds, most of them drawing pictures."""
-    checks: tuple[Callable[[], Finding], ...] = (_python, _packages, _devices, _renderer, _speed, _disk, _memory)
-    return Report(tuple(check() for check in checks))
+    before = [_checked(check) for check in (_python, _packages, _devices, _compilation_cache)]
+    drawing = _checked(_rendering)
+    speed = [] if drawing.missing else [_checked(_speed)]  # a library that does not work may end this process
+    return Report((*before, drawing, *speed, _checked(_disk), _checked(_memory)))
+
+
+def _checked(check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # whatever is broken is what the doctor is asked about
+        name = check.__name__.strip("_").replace("_", " ")
+        return Finding(name, f"failed: {type(error).__name__}: {error}", "mend this first", missing=True)
 
 
 def format_report(report: Report) -> str:
@@ -48,9 +58,9 @@ def format_report(report: Report) -> str:
     lines = []
     for finding in report.findings:
         mark = "MISSING" if finding.missing else "note" if finding.advice else "ok"
-        lines.append(f"{mark:8} {finding.name:12} {finding.found}")
+        lines.append(f"{mark:8} {finding.name:18} {finding.found}")
         if finding.advice:
-            lines.append(f"{'':8} {'':12} -> {finding.advice}")
+            lines.append(f"{'':8} {'':18} -> {finding.advice}")
     lines.append("everything that training needs is here" if report.ok else "training cannot run until this is mended")
     return "\n".join(lines)
 
@@ -85,7 +95,28 @@ def _devices() -> Finding:
     return Finding("devices", found, advice)
 
 
-def _renderer() -> Finding:
+def _compilation_cache() -> Finding:
+    import jax
+
+    folder = jax.config.jax_compilation_cache_dir
+    if folder:
+        return Finding("compilation cache", str(folder))
+    return Finding(
+        "compilation cache",
+        "off: every start compiles anew",
+        "export JAX_COMPILATION_CACHE_DIR=~/.cache/ivideogpt/jax lets later starts skip what was compiled before",
+    )
+
+
+def _rendering() -> Finding:
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen and not rendering.works(chosen):
+        return Finding(
+            "rendering",
+            f"MUJOCO_GL is set to {chosen}, which does not work",
+            "unset MUJOCO_GL: one that works is then chosen by itself",
+            missing=True,
+        )
     try:
         return Finding("rendering", rendering.choose_backend())
     except rendering.RenderingError as error:
@@ -93,8 +124,6 @@ def _renderer() -> Finding:
 
 
 def _speed() -> Finding:
-    if not os.environ.get("MUJOCO_GL"):
-        return Finding("speed", "not measured: no rendering")
     from experiments.metaworld import AGENT_STEPS, MetaWorld
 
     env = MetaWorld("handle-press")
@@ -116,5 +145,9 @@ def _disk() -> Finding:
 def _memory() -> Finding:
     if sys.platform != "linux":
         return Finding("memory", "not measured on this system")
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
-    return Finding("memory", f"{free:.0f} GiB free", "the laptop preset needs about 4 GiB" if free < 4 else "")
+    # Available, not free: what the page cache holds can be had back.
+    lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    available = kibibytes * 1024 / GIB
+    advice = "the laptop preset needs about 4 GiB: close something" if available < 4 else ""
+    return Finding("memory", f"{available:.0f} GiB available", advice)

@@ -16,7 +16,8 @@ from agent.replay import SUCCESS_BONUS
 ACTION_REPEAT = 2
 AGENT_STEPS = 100
 CAMERA = "corner"
-_SUFFIX = "-v3"
+SUFFIX = "-v3"
+"""What Meta-World 3 adds to a task's plain name."""
 
 
 class UnknownTaskError(ValueError):
@@ -25,7 +26,7 @@ class UnknownTaskError(ValueError):
 
 def task_names() -> tuple[str, ...]:
     """The 50 tasks, without version suffix, in alphabetical order."""
-    return tuple(sorted(name.removesuffix(_SUFFIX) for name in _metaworld().ALL_V3_ENVIRONMENTS))
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in _metaworld().ALL_V3_ENVIRONMENTS))
 
 
 @functools.cache
@@ -64,9 +65,12 @@ class MetaWorld(gymnasium.Env):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._simulator = _metaworld().ALL_V3_ENVIRONMENTS[self.task + _SUFFIX]()
+            self._simulator = _metaworld().ALL_V3_ENVIRONMENTS[self.task + SUFFIX]()
         simulator = self._simulator
-        simulator._partially_observable = False  # scripted policies need the goal; pictures do not change
+        # Scripted policies need the goal, which pictures and rewards do not depend on. Meta-World caches the bounds it
+        # clips observations to, and those of a hidden goal would clip it to zero.
+        simulator._partially_observable = False
+        del simulator.sawyer_observation_space
         simulator._freeze_rand_vec = False
         simulator.seeded_rand_vec = True
         simulator._set_task_called = True
@@ -102,6 +106,9 @@ class MetaWorld(gymnasium.Env):
 
     def render(self) -> np.ndarray:
         """The picture of this moment, uint8 [resolution, resolution, 3]."""
+        # Meta-World's markers of the target: its own step places them, then loses them again in a forward pass.
+        for site in self._simulator._target_site_config:
+            self._simulator._set_pos_site(*site)
         return self._camera.picture(self._simulator.data)
 
     def state_vector(self) -> np.ndarray:

@@ -13,8 +13,8 @@ from world_model import TransformerConfig, WorldModelConfig
 
 # --- the paper's sizes (section 3 and appendix) ------------------------------------------------------------------------
 
-TRANSFORMER_138M = TransformerConfig(layers=12, width=768, heads=12, feed_forward=3072, action_size=4)
-TRANSFORMER_436M = TransformerConfig(layers=24, width=1024, heads=16, feed_forward=4096, action_size=4)
+TRANSFORMER_138M = TransformerConfig(layers=12, width=768, heads=12, feed_forward=3072, action_size=4, reward_head=True)
+TRANSFORMER_436M = TransformerConfig(layers=24, width=1024, heads=16, feed_forward=4096, action_size=4, reward_head=True)
 TOKENIZER_64 = TokenizerConfig()
 TOKENIZER_256 = TokenizerConfig(resolution=256, channels=(128, 256, 256, 512, 768), max_attention_resolution=32)
 
@@ -68,9 +68,10 @@ LAPTOP_MODEL = WorldModelConfig(
         dropout=0.0,
         context_skip=True,
         motion_floor=0.05,
+        l2_weight=1.0,
         future_sample=4,
     ),
-    transformer=TransformerConfig(layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4),
+    transformer=TransformerConfig(layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4, reward_head=True),
     tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
     transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
     segment_frames=12,
@@ -130,7 +131,7 @@ DEBUG = Experiment(
                 dropout=0.0,
                 future_sample=2,
             ),
-            transformer=TransformerConfig(layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4),
+            transformer=TransformerConfig(layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4, reward_head=True),
             segment_frames=6,
         ),
         model=ModelSchedule(

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 
-BACKENDS = ("egl", "osmesa")
+BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}.get(sys.platform, ("egl", "osmesa"))
+"""What to try, in this order: what MuJoCo knows on this system that needs no screen."""
+
 PACKAGES = {"egl": ("libegl1", "libgl1-mesa-dri"), "osmesa": ("libosmesa6",)}
 """Debian and Ubuntu packages of each, with software drawing."""
 
@@ -51,14 +53,16 @@ def choose_backend() -> str:
         if works(backend):
             os.environ["MUJOCO_GL"] = backend
             return backend
-    raise RenderingError(
-        f"MuJoCo cannot draw here: neither EGL nor OSMesa works; on Debian or Ubuntu run '{install_command()}'"
+    advice = (
+        f"on Debian or Ubuntu run '{install_command()}' (or install {' '.join(PACKAGES['osmesa'])})"
+        if "egl" in BACKENDS
+        else "run it from a session with graphics, or set MUJOCO_GL yourself"
     )
+    raise RenderingError(f"MuJoCo cannot draw here: no graphics library works ({', '.join(BACKENDS)} tried); {advice}")
 
 
 def install_command() -> str:
-    packages = " ".join(name for backend in BACKENDS for name in PACKAGES[backend])
-    return f"sudo apt-get install -y {packages}"
+    return f"sudo apt-get install -y {' '.join(PACKAGES['egl'])}"
 
 
 def install_if_missing() -> str:
@@ -66,11 +70,15 @@ def install_if_missing() -> str:
     try:
         return choose_backend()
     except RenderingError:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        if shutil.which("apt-get") is None or os.geteuid() != 0:
             raise
-    print(f"no graphics library works: running '{install_command()}'", file=sys.stderr)
-    packages = [name for backend in BACKENDS for name in PACKAGES[backend]]
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], env=quiet, check=False)
-    subprocess.run(["apt-get", "install", "-y", "-qq", *packages], env=quiet, check=False, stdout=subprocess.DEVNULL)
+    for backend in BACKENDS:  # one after the other: newer releases have no OSMesa, and apt-get takes all or none
+        packages = PACKAGES[backend]
+        print(f"no graphics library works: installing {' '.join(packages)}", file=sys.stderr)
+        install = ["apt-get", "install", "-y", "-qq", *packages]
+        subprocess.run(install, env=quiet, check=False, stdout=subprocess.DEVNULL)
+        if works(backend):
+            break
     return choose_backend()

@@ -1,0 +1,30 @@
+"""Tokens and actions to next tokens and rewards: the interactive world model of iVideoGPT (paper section 3)."""
+
+from world_model.config import TransformerConfig, WorldModelConfig
+from world_model.imagination import Dream, Imagined, imagine, rollout
+from world_model.layout import SequenceLayout
+from world_model.model import WorldModel
+from world_model.params import WorldModelParams, sizes
+from world_model.scoring import detokenize, score, tokenize
+from world_model.training import TransformerState, WorldModelState, init, init_transformer, transformer_train_step
+
+__all__ = [
+    "Dream",
+    "Imagined",
+    "SequenceLayout",
+    "TransformerConfig",
+    "TransformerState",
+    "WorldModel",
+    "WorldModelConfig",
+    "WorldModelParams",
+    "WorldModelState",
+    "detokenize",
+    "imagine",
+    "init",
+    "init_transformer",
+    "rollout",
+    "score",
+    "sizes",
+    "tokenize",
+    "transformer_train_step",
+]

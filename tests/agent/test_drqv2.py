@@ -10,7 +10,7 @@ import pytest
 from agent import drqv2
 from agent.augmentation import random_shift
 from agent.drqv2 import Batch, DrQv2Config
-from agent.networks import NetworkConfig, make_networks, patches
+from agent.networks import NetworkConfig, make_networks
 
 SMALL = DrQv2Config(network=NetworkConfig("patches", channels=4, features=5, hidden=8), batch=4, weight_decay=0.0)
 
@@ -119,8 +119,3 @@ def test_the_published_encoder_gives_the_published_number_of_features():
     observation = jnp.zeros((1, 64, 64, 9), jnp.uint8)
     params = jax.eval_shape(networks.encoder.init, jax.random.key(0), observation)
     assert jax.eval_shape(networks.encoder.apply, params, observation).shape == (1, 32 * 25 * 25)
-
-
-def test_patches_are_flattened_row_column_channel():
-    picture = np.arange(4 * 4 * 2).reshape(1, 4, 4, 2)
-    np.testing.assert_array_equal(patches(jnp.asarray(picture), 2)[0, 1, 0], picture[0, 2:4, 0:2].reshape(-1))

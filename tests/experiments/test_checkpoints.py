@@ -123,7 +123,9 @@ def test_a_checkpoint_of_another_state_is_refused_by_the_name_of_the_leaf(tmp_pa
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, learner(width=3), {})
         checkpoints.wait()
-        with pytest.raises(CheckpointError, match=r"1 holds another state: .*\['b'\] bfloat16\[3\] there, .*\[4\] expected"):
+        with pytest.raises(
+            CheckpointError, match=r"1 holds another state: .*\['b'\] bfloat16\[3\] there, .*\[4\] expected"
+        ):
             checkpoints.restore(learner(width=4))
         with pytest.raises(CheckpointError, match="expected"):
             checkpoints.restore(learner()._replace(empty=(jnp.zeros(1),)))
@@ -137,7 +139,10 @@ def test_a_damaged_checkpoint_is_refused_in_one_sentence(tmp_path):
     for path in (tmp_path / "1" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(CheckpointError, match=r"1 is damaged .*delete it") as error:
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CheckpointError, match=r"1 is damaged .*delete it") as error,
+    ):
         checkpoints.restore(learner())
     assert "\n" not in str(error.value)
 

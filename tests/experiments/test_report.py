@@ -1,0 +1,119 @@
+import dataclasses
+import re
+import types
+
+import numpy as np
+import pytest
+
+from experiments import videos
+from experiments.metrics import Metrics
+from experiments.report import write_report
+from experiments.run_folder import RunFolder, RunFolderError
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    world_model: str | None = "small"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    preset: str = "debug"
+    task: str = "plate-slide"
+    algorithm: str = "mbpo"
+    seed: int = 3
+    loop: Loop = Loop()
+
+
+def begun(path, config: Experiment = Experiment()) -> RunFolder:
+    folder = RunFolder(path)
+    with folder.claim(config, "ivideogpt train --task '<plate-slide>'"):
+        pass
+    return folder
+
+
+def model_line(imagined: float, repeat: float, swapped: float) -> dict:
+    errors = {"imagined": imagined, "repeat": repeat, "swapped": swapped}
+    line = {f"model/mse_{name}": error for name, error in errors.items()}
+    line |= {f"model/mse_{name}_by_horizon": np.full(3, error) for name, error in errors.items()}
+    return line | {f"model/moving_mse_{name}": 10 * error for name, error in errors.items()}
+
+
+def finished(path, success=(0.0, 0.75, 0.5), imagined: float = 0.001) -> RunFolder:
+    folder = begun(path)
+    with Metrics(folder.metrics) as metrics:
+        for index, share in enumerate(success):
+            clock = types.SimpleNamespace(agent_steps=100 * index, env_steps=200 * index)
+            metrics.write(clock, {"tokenizer/loss": 1.0 / (index + 1), "tokenizer/future_usage": 5 + index})
+            metrics.write(clock, {"agent/critic_loss": float("nan") if index == 1 else 0.5})
+            metrics.write(clock, {"episode/return": 10.0 * index, "episode/success": 0.0})
+            metrics.write(clock, {"eval/success": share, "eval/return": 50.0, "eval/episodes": 20})
+            metrics.write(clock, model_line(imagined, 0.002, 0.0005))
+            for kind in ("evaluation", "imagination"):
+                videos.write_mp4(folder.videos / f"{kind}-{clock.agent_steps}.mp4", np.zeros((2, 8, 8, 3), np.uint8))
+            videos.write_png(folder.videos / f"imagination-{clock.agent_steps}.png", np.zeros((8, 8, 3), np.uint8))
+    return folder
+
+
+def text(html: str) -> str:
+    """What a reader reads, in one line."""
+    html = re.sub(r"<(style|svg).*?</\1>", " ", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html)).replace("&#39;", "'")
+
+
+def test_a_run_that_has_just_begun_has_a_page_that_says_what_is_missing(tmp_path):
+    path = write_report([begun(tmp_path)])
+    assert path == tmp_path / "report.html"
+    page = text(path.read_text())
+    for words in ("plate-slide", "mbpo, debug, seed 3", "not measured yet", "not evaluated yet", "No curves yet",
+                  "No video yet", "Nothing imagined yet", "No training metrics yet"):  # fmt: skip
+        assert words in page
+
+
+def test_the_verdicts_say_what_the_newest_lines_say_whatever_that_is(tmp_path):
+    page = text(write_report([finished(tmp_path / "a")]).read_text())
+    assert re.search(r"beat repeating the last frame\? yes Mean squared error 0.00100 against 0.00200", page)
+    assert re.search(r"follow the actions\? no Mean squared error 0.00100 against 0.00050", page)
+    assert re.search(r"solve the task\? 50% 10 of 20 evaluation episodes succeed", page)
+    assert "Best so far: 75% at agent step 100" in page
+    page = text(write_report([finished(tmp_path / "b", imagined=0.003)]).read_text())
+    assert re.search(r"beat repeating the last frame\? no", page)
+
+
+def test_a_page_needs_nothing_from_outside(tmp_path):
+    html = write_report([finished(tmp_path)]).read_text()
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert "<script" not in html and "@import" not in html and "<link" not in html
+
+
+def test_the_newest_and_the_first_videos_are_shown(tmp_path):
+    html = write_report([finished(tmp_path)]).read_text()
+    assert html.count("<video") == 4 and html.count("data:image/png") == 1 and html.count("<svg") >= 10
+    assert re.search(r"Newest , agent step 200.*First, for comparison , agent step 0", text(html))
+
+
+def test_what_a_user_typed_is_text_and_never_markup(tmp_path):
+    html = write_report([begun(tmp_path)]).read_text()
+    assert "&lt;plate-slide&gt;" in html and "<plate-slide>" not in html
+
+
+def test_a_run_without_a_world_model_is_not_asked_for_one(tmp_path):
+    page = text(write_report([begun(tmp_path, Experiment(algorithm="drqv2", loop=Loop(None)))]).read_text())
+    assert "no world model" in page and "not measured yet" not in page
+
+
+def test_several_runs_are_compared_on_one_page_by_names_that_tell_them_apart(tmp_path):
+    folders = [finished(tmp_path / "a" / "run"), finished(tmp_path / "b" / "run"), begun(tmp_path / "c" / "run")]
+    path = write_report(folders, tmp_path / "out" / "page.html")
+    page = text(path.read_text())
+    assert path == tmp_path / "out" / "page.html" and page.startswith(" 3 iVideoGPT runs 3 runs")
+    assert all(name in page for name in ("a/run", "b/run", "c/run"))
+    assert write_report(folders).name == "comparison.html"
+    with pytest.raises(ValueError, match="the same run twice"):
+        write_report([folders[0], folders[0]])
+
+
+def test_what_is_not_a_run_folder_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        write_report([RunFolder(tmp_path)])

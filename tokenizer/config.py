@@ -1,0 +1,118 @@
+"""What a tokenizer is made of and how it learns: one frozen dataclass, passed whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """The compressive tokenizer (paper section 3.1). The defaults are the published 64 px model, 114 M parameters.
+
+    Raises ValueError, with the numbers, for sizes that do not fit each other.
+    """
+
+    resolution: int = 64  # side of a frame in pixels
+    context_frames: int = 2  # C
+
+    # Architecture
+    channels: tuple[int, ...] = (128, 256, 512)  # one a level; the last level does not resample
+    layers_per_block: int = 2  # residual layers of a down block; an up block has one more
+    mid_layers: int = 2  # residual layers of a mid block; its attention stands after the first
+    latent_channels: int = 64  # of the latent map; also the dimension of a vq code
+    norm_groups: int = 32
+    stem_patch: int = 1  # 1: the published 3x3 convolutions; p > 1: p x p patches and a matmul at input and output
+    future_patch: int = 4  # side of the latent patches that make one future token
+    context_mid_attention: bool = False
+    future_mid_attention: bool = True
+    max_attention_resolution: int = 16  # cross-attention wherever the map is at most so large
+    attention_heads: int = 4
+    dropout: float = 0.1  # on the weights and the output of cross-attention, in training
+
+    # Codes
+    quantizer: Literal["vq", "fsq"] = "vq"  # fsq: the levels give the number of codes
+    context_codes: int = 8192
+    future_codes: int = 8192
+    fsq_levels: tuple[int, ...] = (8, 5, 5, 5)
+    commitment_weight: float = 1.0
+    dead_code_steps: int | None = None  # vq: training steps without use after which a code restarts from a latent
+    freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
+
+    # Reconstruction
+    context_skip: bool = False  # the future decoder adds to the last context frame; its output layer starts near zero
+    motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
+    l1_weight: float = 1.0
+    l2_weight: float = 0.0
+
+    # Training
+    future_sample: int | None = 6  # future frames of a segment that a step draws; None: all
+    recompute: bool = False  # hold less between forward and backward pass, at the price of a second forward pass
+
+    def __post_init__(self):
+        shrinking = self.stem_patch * 2 ** (len(self.channels) - 1)
+        _require(bool(self.channels), "channels must name at least one level")
+        _require(self.context_frames > 0, f"context_frames must be positive, found {self.context_frames}")
+        _require(
+            self.resolution % shrinking == 0,
+            f"resolution {self.resolution} is not a multiple of {shrinking}, by which stem_patch {self.stem_patch} and "
+            f"{len(self.channels)} levels shrink a frame",
+        )
+        _require(
+            self.grid % self.future_patch == 0,
+            f"future_patch {self.future_patch} does not divide the latent grid of {self.grid}",
+        )
+        for width in self.channels:
+            _require(width % self.norm_groups == 0, f"norm_groups {self.norm_groups} does not divide {width} channels")
+            _require(
+                width % self.attention_heads == 0,
+                f"attention_heads {self.attention_heads} does not divide {width} channels",
+            )
+        _require(
+            self.mid_layers > 0 or not (self.context_mid_attention or self.future_mid_attention),
+            "mid attention stands after the first mid layer, and mid_layers is 0",
+        )
+        _require(self.quantizer in ("vq", "fsq"), f"quantizer must be 'vq' or 'fsq', found {self.quantizer!r}")
+        self._check_codes()
+
+    def _check_codes(self):
+        if self.quantizer == "vq":
+            return
+        codes = math.prod(self.fsq_levels)
+        for name in ("context_codes", "future_codes"):
+            _require(
+                getattr(self, name) == codes,
+                f"fsq_levels {self.fsq_levels} make {codes} codes, but {name} is {getattr(self, name)}",
+            )
+        _require(self.dead_code_steps is None, "dead_code_steps is for vq: fsq has no codebook to restart")
+        _require(not self.freeze_codebooks, "freeze_codebooks is for vq: fsq has no codebook to freeze")
+
+    @property
+    def grid(self) -> int:
+        """Side of the latent map."""
+        return self.level_resolution(len(self.channels) - 1)
+
+    def level_resolution(self, level: int) -> int:
+        """Side of the map that enters the down block of a level."""
+        return self.resolution // self.stem_patch // 2**level
+
+    @property
+    def tokens_per_context(self) -> int:
+        """N"""
+        return self.grid**2
+
+    @property
+    def tokens_per_future(self) -> int:
+        """n"""
+        return (self.grid // self.future_patch) ** 2
+
+    @property
+    def code_dimension(self) -> int:
+        """Numbers that one code stands for."""
+        return self.latent_channels if self.quantizer == "vq" else len(self.fsq_levels)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)

@@ -1,0 +1,87 @@
+"""Frames to latents. The future encoder differs from the context encoder by its cross-attentions."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+from jax import Array
+
+from tokenizer.blocks import EPSILON, Down, Mid
+from tokenizer.config import TokenizerConfig
+from tokenizer.cross_attention import CrossAttention, KeysValues
+from tokenizer.layers import Convolution, GroupNorm, Linear, to_patches
+
+
+def attended_levels(config: TokenizerConfig) -> tuple[int, ...]:
+    """The down blocks after which the future encoder looks at the context."""
+    return tuple(
+        level for level in range(len(config.channels)) if _side_after(config, level) <= config.max_attention_resolution
+    )
+
+
+def _side_after(config: TokenizerConfig, level: int) -> int:
+    return config.level_resolution(min(level + 1, len(config.channels) - 1))
+
+
+class Encoder(nnx.Module):
+    """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels]."""
+
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, rngs: nnx.Rngs):
+        self.config = config
+        first, last = config.channels[0], config.channels[-1]
+        if config.stem_patch == 1:
+            self.stem = Convolution(3, first, rngs=rngs)
+        else:
+            self.stem = Linear(3 * config.stem_patch**2, first, rngs=rngs)
+        widths = zip((first, *config.channels), config.channels, strict=False)
+        self.blocks = nnx.List(
+            Down(inputs, outputs, level < len(config.channels) - 1, config, rngs=rngs)
+            for level, (inputs, outputs) in enumerate(widths)
+        )
+        self.mid = Mid(last, mid_attention, config, rngs=rngs)
+        self.out_norm = GroupNorm(last, config.norm_groups, EPSILON)
+        self.out = Convolution(last, config.latent_channels, rngs=rngs)
+
+    def __call__(self, frames_nhwc: Array) -> tuple[Array, tuple[Array, ...]]:
+        """Latents, and the maps after the blocks of `attended_levels`."""
+        x, maps = self._stem(frames_nhwc), []
+        for level, block in enumerate(self.blocks):
+            x = block(x)
+            if level in attended_levels(self.config):
+                maps.append(x)
+        return self._output(x), tuple(maps)
+
+    def _stem(self, frames_nhwc: Array) -> Array:
+        patch = self.config.stem_patch
+        return self.stem(frames_nhwc if patch == 1 else to_patches(frames_nhwc, patch))
+
+    def _output(self, x: Array) -> Array:
+        return self.out(jax.nn.silu(self.out_norm(self.mid(x))))
+
+
+class FutureEncoder(Encoder):
+    """The same, looking at the context after the blocks of `attended_levels`."""
+
+    def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, mid_attention=config.future_mid_attention, rngs=rngs)
+        self.cross_attentions = nnx.List(
+            CrossAttention(config.channels[level], _side_after(config, level), config, rngs=rngs)
+            for level in attended_levels(config)
+        )
+
+    def project(self, context_maps: tuple[Array, ...]) -> tuple[KeysValues, ...]:
+        """What the context encoder's maps are to the cross-attentions; once a context."""
+        pairs = zip(self.cross_attentions, context_maps, strict=True)
+        return tuple(attention.project(maps) for attention, maps in pairs)
+
+    def __call__(self, frames_nhwc: Array, context: tuple[KeysValues, ...], key: Array | None = None) -> Array:
+        """Latents of future frames [B * F, H, W, 3]. key: draws the dropout of training."""
+        x = self._stem(frames_nhwc)
+        attentions = zip(attended_levels(self.config), self.cross_attentions, context, strict=True)
+        at_level = {level: (attention, keys) for level, attention, keys in attentions}
+        for level, block in enumerate(self.blocks):
+            x = block(x)
+            if level in at_level:
+                attention, keys = at_level[level]
+                x = attention(x, keys, None if key is None else jax.random.fold_in(key, level))
+        return self._output(x)

@@ -1,0 +1,73 @@
+"""The layers everything is made of: linear map, 3x3 convolution, group normalisation, patches."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from tokenizer.convolution import conv3x3
+
+_kernel_init = nnx.initializers.lecun_normal()
+
+
+class Linear(nnx.Module):
+    """A linear map of the last axis; also the published 1x1 convolutions. `scale` shrinks the initial kernel."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, scale: float = 1.0):
+        self.kernel = nnx.Param(scale * _kernel_init(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x: Array) -> Array:
+        return x @ self.kernel[...] + self.bias[...]
+
+
+class Convolution(nnx.Module):
+    """3x3, channels last."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, stride: int = 1, scale: float = 1.0):
+        self.stride = stride
+        self.kernel = nnx.Param(scale * _kernel_init(rngs.params(), (3, 3, inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def __call__(self, x_bhwc: Array) -> Array:
+        return conv3x3(x_bhwc, self.kernel[...], self.bias[...], self.stride)
+
+
+class GroupNorm(nnx.Module):
+    """Group normalisation over all axes between the first and the last, and over each group of channels."""
+
+    def __init__(self, channels: int, groups: int, epsilon: float):
+        self.groups, self.epsilon = groups, epsilon
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+
+    def __call__(self, x: Array) -> Array:
+        x_bpc = x.reshape(len(x), -1, x.shape[-1])
+        # Positions first, channels kept: the form that vectorises. The variance of differences from the mean, not the
+        # mean square less the squared mean, which cancels.
+        centred = x_bpc - self._over_groups(x_bpc.mean(1))[:, None]
+        variance_bc = self._over_groups(jnp.square(centred).mean(1))
+        factor_bc = jax.lax.rsqrt(variance_bc + self.epsilon) * self.scale[...]
+        return (centred * factor_bc[:, None] + self.bias[...]).reshape(x.shape)
+
+    def _over_groups(self, x_bc: Array) -> Array:
+        """Each channel's mean replaced by its group's."""
+        b, c = x_bc.shape
+        group = x_bc.reshape(b, self.groups, -1).mean(-1)
+        return jnp.repeat(group, c // self.groups, axis=-1)
+
+
+def to_patches(x_bhwc: Array, side: int) -> Array:
+    """Cut a map into patches: [B, H, W, c] to [B, H / side, W / side, side * side * c], flattened row, column, channel."""
+    b, h, w, c = x_bhwc.shape
+    x = x_bhwc.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // side, w // side, side * side * c)
+
+
+def from_patches(x_bhwd: Array, side: int) -> Array:
+    """The inverse of `to_patches`."""
+    b, h, w, d = x_bhwd.shape
+    x = x_bhwd.reshape(b, h, w, side, side, d // side**2).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h * side, w * side, d // side**2)

@@ -1,0 +1,149 @@
+"""The compressive tokenizer: context frames to many tokens each, future frames to few (paper section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import flax.struct
+import jax
+from flax import nnx
+from jax import Array
+
+from tokenizer.config import TokenizerConfig
+from tokenizer.cross_attention import KeysValues
+from tokenizer.decoder import Decoder, FutureDecoder
+from tokenizer.encoder import Encoder, FutureEncoder
+from tokenizer.layers import Linear, from_patches, to_patches
+from tokenizer.quantize import Quantized, make_quantizer
+
+
+@flax.struct.dataclass
+class Context:
+    """All that future frames need of the context frames; made once, used for every future frame."""
+
+    tokens_bcn: Array  # int32 [B, C, N] in [0, context_codes)
+    encoder_keys: tuple[KeysValues, ...]  # one a cross-attention of the future encoder; empty where not known
+    decoder_keys: tuple[KeysValues, ...]  # one a cross-attention of the future decoder
+    last_frame_bhwc: Array  # float32 [B, H, W, 3]: what `context_skip` adds to
+
+
+class Reconstruction(NamedTuple):
+    """The training path: what became of the frames, and of their latents on the way."""
+
+    context_bchwc: Array
+    future_bfhwc: Array
+    context_latents: Array  # [B * C, grid, grid, D] before quantization
+    future_latents: Array  # [B * F, n, D]
+    context: Quantized
+    future: Quantized
+
+
+class CompressiveTokenizer(nnx.Module):
+    """Two VQGANs, the second looking at the features of the first. Frames are float32 in [0, 1], channels last."""
+
+    def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        latent, code = config.latent_channels, config.code_dimension
+        patch = latent * config.future_patch**2
+        self.context_encoder = Encoder(config, mid_attention=config.context_mid_attention, rngs=rngs)
+        self.context_decoder = Decoder(config, mid_attention=config.context_mid_attention, rngs=rngs)
+        self.future_encoder = FutureEncoder(config, rngs=rngs)
+        self.future_decoder = FutureDecoder(config, rngs=rngs)
+        self.context_to_code = Linear(latent, code, rngs=rngs)
+        self.context_from_code = Linear(code, latent, rngs=rngs)
+        self.future_to_code = Linear(patch, code, rngs=rngs)
+        self.future_from_code = Linear(code, patch, rngs=rngs)
+        self.context_quantizer = make_quantizer(config.context_codes, config, rngs=rngs)
+        self.future_quantizer = make_quantizer(config.future_codes, config, rngs=rngs)
+
+    def encode_context(self, frames_bchwc: Array) -> Context:
+        """Tokens and features of true context frames, float32 [B, C, H, W, 3]. Frames do not see each other."""
+        self._check_frames(frames_bchwc, self.config.context_frames)
+        latents, encoder_maps = self.context_encoder(_flat(frames_bchwc))
+        quantized = self.context_quantizer(self.context_to_code(latents))
+        _, decoder_maps = self.context_decoder(self.context_from_code(quantized.codes))
+        return Context(
+            tokens_bcn=self._context_tokens(quantized.indices),
+            encoder_keys=self.future_encoder.project(encoder_maps),
+            decoder_keys=self.future_decoder.project(decoder_maps),
+            last_frame_bhwc=frames_bchwc[:, -1],
+        )
+
+    def decode_context(self, tokens_bcn: Array) -> tuple[Array, Context]:
+        """Frames [B, C, H, W, 3], not clipped, from tokens; and a context to decode future frames with.
+
+        That context cannot encode future frames (the true frames' features are not known), and its last frame is the
+        decoded one.
+        """
+        c, grid = self.config.context_frames, self.config.grid
+        chex.assert_shape(tokens_bcn, (None, c, self.config.tokens_per_context))
+        chex.assert_type(tokens_bcn, int)
+        codes = self.context_quantizer.lookup(tokens_bcn.reshape(-1, grid, grid))
+        frames, decoder_maps = self.context_decoder(self.context_from_code(codes))
+        frames_bchwc = frames.reshape(-1, c, *frames.shape[1:])
+        return frames_bchwc, Context(
+            tokens_bcn=tokens_bcn,
+            encoder_keys=(),
+            decoder_keys=self.future_decoder.project(decoder_maps),
+            last_frame_bhwc=frames_bchwc[:, -1],
+        )
+
+    def encode_future(self, frames_bfhwc: Array, context: Context) -> Array:
+        """Tokens int32 [B, F, n] in [0, future_codes) of future frames; they see the context, not each other."""
+        self._check_frames(frames_bfhwc, None)
+        latents = self._future_latents(frames_bfhwc, context.encoder_keys, None)
+        b, f = frames_bfhwc.shape[:2]
+        return self.future_quantizer(latents).indices.reshape(b, f, self.config.tokens_per_future)
+
+    def decode_future(self, tokens_bfn: Array, context: Context) -> Array:
+        """Frames float32 [B, F, H, W, 3] of tokens in [0, future_codes); not clipped."""
+        chex.assert_shape(tokens_bfn, (len(context.last_frame_bhwc), None, self.config.tokens_per_future))
+        chex.assert_type(tokens_bfn, int)
+        codes = self.future_quantizer.lookup(tokens_bfn.reshape(-1, self.config.tokens_per_future))
+        return self._future_frames(codes, context.decoder_keys, context.last_frame_bhwc, None)
+
+    def reconstruct(self, context_bchwc: Array, future_bfhwc: Array, key: Array | None) -> Reconstruction:
+        """Both pairs in one differentiable pass. key: draws the dropout of training; None: no dropout."""
+        self._check_frames(context_bchwc, self.config.context_frames)
+        self._check_frames(future_bfhwc, None)
+        encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+        latents, encoder_maps = self.context_encoder(_flat(context_bchwc))
+        context_latents = self.context_to_code(latents)
+        context = self.context_quantizer(context_latents)
+        decoded, decoder_maps = self.context_decoder(self.context_from_code(context.codes))
+
+        future_latents = self._future_latents(future_bfhwc, self.future_encoder.project(encoder_maps), encoder_key)
+        future = self.future_quantizer(future_latents)
+        decoder_keys = self.future_decoder.project(decoder_maps)
+        frames = self._future_frames(future.codes, decoder_keys, context_bchwc[:, -1], decoder_key)
+        return Reconstruction(
+            decoded.reshape(context_bchwc.shape), frames, context_latents, future_latents, context, future
+        )
+
+    def _future_latents(self, frames_bfhwc: Array, keys: tuple[KeysValues, ...], key: Array | None) -> Array:
+        """Latents [B * F, n, D] before quantization."""
+        latents = self.future_encoder(_flat(frames_bfhwc), keys, key)
+        patches = to_patches(latents, self.config.future_patch)
+        return self.future_to_code(patches.reshape(len(patches), -1, patches.shape[-1]))
+
+    def _future_frames(
+        self, codes: Array, keys: tuple[KeysValues, ...], last_frame_bhwc: Array, key: Array | None
+    ) -> Array:
+        """Frames [B, F, H, W, 3] of codes [B * F, n, D]."""
+        side = self.config.grid // self.config.future_patch
+        patches = self.future_from_code(codes).reshape(len(codes), side, side, -1)
+        frames = self.future_decoder(from_patches(patches, self.config.future_patch), keys, key)
+        frames_bfhwc = frames.reshape(len(last_frame_bhwc), -1, *frames.shape[1:])
+        return frames_bfhwc + last_frame_bhwc[:, None] if self.config.context_skip else frames_bfhwc
+
+    def _context_tokens(self, indices: Array) -> Array:
+        return indices.reshape(-1, self.config.context_frames, self.config.tokens_per_context)
+
+    def _check_frames(self, frames: Array, count: int | None) -> None:
+        chex.assert_shape(frames, (None, count, self.config.resolution, self.config.resolution, 3))
+        chex.assert_type(frames, float)
+
+
+def _flat(frames_bthwc: Array) -> Array:
+    return frames_bthwc.reshape(-1, *frames_bthwc.shape[2:])

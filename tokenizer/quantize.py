@@ -1,0 +1,123 @@
+"""Latents to codes and back: vector quantization as published, and finite scalar quantization."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, lax
+
+from tokenizer.config import TokenizerConfig
+
+ROWS_AT_ONCE = 8192
+"""Latents compared with the codebook at a time: bounds the distance matrix to 256 MiB for 8192 codes."""
+
+
+class Quantized(NamedTuple):
+    """What a quantizer makes of latents [..., D]."""
+
+    codes: Array  # [..., D]; the gradient goes straight through to the latents
+    indices: Array  # [...] int32 in [0, K)
+    loss: Array  # scalar: commitment and codebook
+
+
+def straight_through(latents: Array, codes: Array) -> Array:
+    """The codes, with the gradient of the latents."""
+    return latents + lax.stop_gradient(codes - latents)
+
+
+def nearest_code(latents_md: Array, codebook_kd: Array) -> Array:
+    """Index [M] int32 of the code nearest to each latent, by Euclidean distance; the first of equals."""
+    chex.assert_rank([latents_md, codebook_kd], [2, 2])
+    chex.assert_equal(latents_md.shape[-1], codebook_kd.shape[-1])
+    squares_k = jnp.square(codebook_kd).sum(-1)
+
+    def nearest(latent_d: Array) -> Array:
+        # |x - e|^2 without |x|^2, which is the same for all codes. Full precision: a token is a decision.
+        return jnp.argmin(squares_k - 2 * jnp.matmul(codebook_kd, latent_d, precision=lax.Precision.HIGHEST))
+
+    return lax.map(nearest, latents_md, batch_size=ROWS_AT_ONCE).astype(jnp.int32)
+
+
+class VectorQuantizer(nnx.Module):
+    """A learned codebook (paper section 3.1; van den Oord et al., 2017)."""
+
+    def __init__(self, codes: int, config: TokenizerConfig, *, rngs: nnx.Rngs):
+        self.commitment_weight = config.commitment_weight
+        self.frozen = config.freeze_codebooks
+        shape = (codes, config.latent_channels)
+        self.codebook = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-1 / codes, maxval=1 / codes))
+
+    def __call__(self, latents: Array) -> Quantized:
+        """Latents [..., D] to their nearest codes.
+
+        Commitment (the latent moves to its code) has the weight of the config, the codebook's own term (the code moves
+        to its latents) has 1: the order the published code calls non-legacy.
+        """
+        codebook = lax.stop_gradient(self.codebook[...]) if self.frozen else self.codebook[...]
+        flat = latents.reshape(-1, latents.shape[-1])
+        indices = nearest_code(lax.stop_gradient(flat), lax.stop_gradient(codebook)).reshape(latents.shape[:-1])
+        codes = codebook[indices]
+        commitment = jnp.square(lax.stop_gradient(codes) - latents).mean()
+        codebook_loss = jnp.square(codes - lax.stop_gradient(latents)).mean()
+        return Quantized(straight_through(latents, codes), indices, self.commitment_weight * commitment + codebook_loss)
+
+    def lookup(self, indices: Array) -> Array:
+        """The codes [..., D] of indices [...]."""
+        return self.codebook[...][indices]
+
+
+class FiniteScalarQuantizer:
+    """Every number of a normalised latent rounded to one of a few levels (Mentzer et al., 2023); nothing is learned.
+
+    Latents are divided by their root mean square first. Without it small latents all round to the same code, whose
+    gradient gives them no reason to grow: one future code stayed in use.
+    """
+
+    def __init__(self, levels: tuple[int, ...]):
+        self.levels = levels
+        self._levels = np.asarray(levels, np.float32)
+        self._places = np.cumprod((1, *levels[:-1]))
+
+    def __call__(self, latents: Array) -> Quantized:
+        """Latents [..., number of levels]; there is no loss."""
+        chex.assert_axis_dimension(latents, -1, len(self.levels))
+        normal = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-6)
+        bounded = self._bounded(normal)
+        level = jnp.clip(jnp.round(bounded), 0, self._levels - 1)
+        indices = (level.astype(jnp.int32) * self._places).sum(-1).astype(jnp.int32)
+        return Quantized(self._centred(straight_through(bounded, level)), indices, jnp.zeros(()))
+
+    def lookup(self, indices: Array) -> Array:
+        """The codes [..., number of levels] of indices [...]."""
+        level = indices[..., None] // self._places % np.asarray(self.levels)
+        return self._centred(level.astype(jnp.float32))
+
+    def _bounded(self, latents: Array) -> Array:
+        """Any number to (-1/2, levels - 1/2), so that rounding reaches every level."""
+        return (jnp.tanh(latents) + 1) / 2 * self._levels - 0.5
+
+    def _centred(self, level: Array) -> Array:
+        """Levels 0 ... l - 1 to -1 ... 1."""
+        return level / (self._levels - 1) * 2 - 1
+
+
+def make_quantizer(codes: int, config: TokenizerConfig, *, rngs: nnx.Rngs) -> VectorQuantizer | FiniteScalarQuantizer:
+    if config.quantizer == "vq":
+        return VectorQuantizer(codes, config, rngs=rngs)
+    return FiniteScalarQuantizer(config.fsq_levels)
+
+
+def usage(indices: Array, codes: int) -> Array:
+    """How often each code occurs: int32 [K]."""
+    return jnp.zeros(codes, jnp.int32).at[indices.reshape(-1)].add(1)
+
+
+def perplexity(counts_k: Array) -> Array:
+    """How many codes would be in use if they were used equally often: exp of the entropy, in [1, K]."""
+    share = counts_k / counts_k.sum()
+    return jnp.exp(-jax.scipy.special.xlogy(share, share).sum())

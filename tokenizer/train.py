@@ -1,0 +1,124 @@
+"""Training as a pure function of configuration, state, frames and key."""
+
+from __future__ import annotations
+
+import functools
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from tokenizer import codebooks
+from tokenizer.config import TokenizerConfig
+from tokenizer.losses import losses
+from tokenizer.model import CompressiveTokenizer, Reconstruction
+from tokenizer.optimizer import OptimizerConfig, make_optimizer
+from tokenizer.quantize import perplexity, usage
+
+
+@flax.struct.dataclass
+class TokenizerState:
+    """Everything that training changes."""
+
+    params: nnx.State
+    optimizer: optax.OptState
+    step: Array  # int32: updates done
+    idle: dict[str, Array]  # int32 [K] a codebook: training steps since each code was used; empty without restarts
+
+
+@functools.lru_cache(maxsize=None)
+def _structure(config: TokenizerConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    model = nnx.eval_shape(lambda: CompressiveTokenizer(config, rngs=nnx.Rngs(0)))
+    return nnx.split(model)
+
+
+def abstract_params(config: TokenizerConfig) -> nnx.State:
+    """Shapes and dtypes of the parameters; allocates nothing."""
+    return _structure(config)[1]
+
+
+def merge(config: TokenizerConfig, params: nnx.State) -> CompressiveTokenizer:
+    """The tokenizer with these parameters. Cheap, also under jit: its structure is made once a config."""
+    return nnx.merge(_structure(config)[0], params)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "optimizer"))
+def init(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> TokenizerState:
+    """A new tokenizer and its optimizer, from a random key."""
+    params = nnx.split(CompressiveTokenizer(config, rngs=nnx.Rngs(key)))[1]
+    return TokenizerState(
+        params=params,
+        optimizer=make_optimizer(optimizer).init(params),
+        step=jnp.zeros((), jnp.int32),
+        idle=codebooks.never_idle(config),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "optimizer"), donate_argnames="state")
+def train_step(
+    config: TokenizerConfig, optimizer: OptimizerConfig, state: TokenizerState, frames_bthwc: Array, key: Array
+) -> tuple[TokenizerState, dict[str, Array]]:
+    """One update on segments, uint8 [B, T, H, W, 3] with T > C. The state is donated.
+
+    Returns the new state and scalar metrics: the loss, its terms, the gradient norm before clipping, and for both
+    codebooks the number of codes used in this batch and their perplexity.
+    """
+    _check(config, frames_bthwc)
+    sample_key, dropout_key, restart_key = jax.random.split(key, 3)
+    context_bchwc, future_bfhwc = draw(config, frames_bthwc, sample_key)
+
+    def objective(params: nnx.State):
+        reconstruction = merge(config, params).reconstruct(context_bchwc, future_bfhwc, dropout_key)
+        terms = losses(config, reconstruction, context_bchwc, future_bfhwc)
+        return sum(terms.values()), (terms, _quantization(reconstruction))
+
+    (loss, (terms, quantization)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, optimizer_state = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    counts = {name: usage(part["indices"], codebooks.size(config, name)) for name, part in quantization.items()}
+    if config.freeze_codebooks:
+        # The gradient is zero, but moments from before the freeze are not.
+        params = codebooks.copied(state.params, params)
+    latents = {name: part["latents"] for name, part in quantization.items()}
+    params, idle = codebooks.restart(config, params, state.idle, counts, latents, restart_key)
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+    for name, counts_k in counts.items():
+        metrics |= {f"{name}_codes_used": (counts_k > 0).sum(), f"{name}_perplexity": perplexity(counts_k)}
+    return TokenizerState(params, optimizer_state, state.step + 1, idle), metrics
+
+
+def _quantization(reconstruction: Reconstruction) -> dict[str, dict[str, Array]]:
+    return {
+        "context": {"indices": reconstruction.context.indices, "latents": reconstruction.context_latents},
+        "future": {"indices": reconstruction.future.indices, "latents": reconstruction.future_latents},
+    }
+
+
+def draw(config: TokenizerConfig, frames_bthwc: Array, key: Array) -> tuple[Array, Array]:
+    """The context frames, and `future_sample` of the others in their order, another choice for each segment; float32."""
+    context, future = jnp.split(frames_bthwc, [config.context_frames], axis=1)
+    b, f = future.shape[:2]
+    if config.future_sample is not None and config.future_sample < f:
+        keys = jax.random.split(key, b)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, f))(keys)
+        chosen_bf = jnp.sort(orders[:, : config.future_sample], axis=1)
+        future = jnp.take_along_axis(future, chosen_bf[:, :, None, None, None], axis=1)
+    return to_float(context), to_float(future)
+
+
+def to_float(frames: Array) -> Array:
+    """Frames uint8 [0, 255] to float32 [0, 1]."""
+    chex.assert_type(frames, jnp.uint8)
+    return frames.astype(jnp.float32) / 255
+
+
+def _check(config: TokenizerConfig, frames_bthwc: Array) -> None:
+    chex.assert_shape(frames_bthwc, (None, None, config.resolution, config.resolution, 3))
+    if frames_bthwc.shape[1] <= config.context_frames:
+        raise ValueError(
+            f"segments of {frames_bthwc.shape[1]} frames leave no future after {config.context_frames} context frames"
+        )

@@ -1,0 +1,123 @@
+"""Causal self-attention with rotary positions, over a whole sequence or over a cache of fixed length."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from world_model.config import TransformerConfig
+
+MASKED = np.finfo(np.float32).min / 2
+
+
+@flax.struct.dataclass
+class Cache:
+    """Keys (already rotated) and values of every layer, each [B, heads, positions, head size]; `length` are filled.
+
+    The shapes never change: a token is written into its place, and attention masks what lies beyond.
+    """
+
+    keys: tuple[Array, ...]
+    values: tuple[Array, ...]
+    length: Array  # int32 []
+
+    @property
+    def positions(self) -> int:
+        return self.keys[0].shape[2]
+
+
+def rotary_table(config: TransformerConfig, positions: int) -> np.ndarray:
+    """Cosines and sines [2, positions, head size / 2] of every position's angles."""
+    exponents = np.arange(0, config.head_size, 2, dtype=np.float32) / np.float32(config.head_size)
+    frequencies = (1.0 / np.float32(config.rotary_base) ** exponents).astype(np.float32)
+    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies
+    return np.stack([np.cos(angles), np.sin(angles)])
+
+
+def rotate(x_bhld: Array, table_2ld: Array) -> Array:
+    """Turn the pairs (i, i + head size / 2) of each head by their position's angles."""
+    cosine, sine = table_2ld
+    first, second = jnp.split(x_bhld, 2, axis=-1)
+    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+
+
+def split_heads(x_bld: Array, heads: int) -> Array:
+    """[B, L, D] -> [B, heads, L, D / heads]"""
+    b, length, d = x_bld.shape
+    return x_bld.reshape(b, length, heads, d // heads).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x_bhld: Array) -> Array:
+    """The inverse of `split_heads`."""
+    b, h, length, d = x_bhld.shape
+    return x_bhld.transpose(0, 2, 1, 3).reshape(b, length, h * d)
+
+
+@functools.partial(jax.checkpoint, static_argnums=4)
+def attend(
+    queries_bhqd: Array, keys_bhkd: Array, values_bhkd: Array, allowed_qk: Array, dropout: float, key: Array | None
+) -> Array:
+    """Softmax attention [B, heads, Q, head size]; `allowed_qk` says which keys a query may see.
+
+    The weights, quadratic in the length, are computed again in the backward pass rather than kept.
+    """
+    scores = jnp.einsum("bhqd,bhkd->bhqk", queries_bhqd, keys_bhkd) * queries_bhqd.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(allowed_qk, scores, MASKED), axis=-1)
+    if key is not None and dropout > 0:
+        weights = drop(weights, dropout, key)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights, values_bhkd)
+
+
+def drop(x: Array, rate: float, key: Array) -> Array:
+    """Zero entries with probability `rate` (to 1 / 65536), scaling the others; 16 random bits an entry are enough."""
+    kept = jax.random.bits(key, x.shape, jnp.uint16) >= round(rate * 2**16)
+    return jnp.where(kept, x / (1 - rate), 0.0)
+
+
+class Attention(nnx.Module):
+    """The projections of queries, keys and values are one matrix [D, 3 D], in this order."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        linear = functools.partial(
+            nnx.Linear, use_bias=False, kernel_init=nnx.initializers.normal(config.initial_std), rngs=rngs
+        )
+        self.heads, self.width, self.dropout = config.heads, config.width, config.dropout
+        self.qkv = linear(config.width, 3 * config.width)
+        self.output = linear(config.width, config.width)
+
+    def keys_and_values(self, x_bld: Array, table_2ld: Array) -> tuple[Array, Array]:
+        """Rotated keys and values, each [B, heads, L, head size]."""
+        keys, values = jnp.split(x_bld @ self.qkv.kernel[:, self.width :], 2, axis=-1)
+        return rotate(split_heads(keys, self.heads), table_2ld), split_heads(values, self.heads)
+
+    def __call__(self, x_bld: Array, table_2ld: Array, first: int, key: Array | None) -> tuple[Array, Array, Array]:
+        """Attend over the whole sequence from position `first` on: [B, L - first, D], and all keys and values."""
+        length = x_bld.shape[1]
+        if first:
+            queries = x_bld[:, first:] @ self.qkv.kernel[:, : self.width]
+            keys, values = self.keys_and_values(x_bld, table_2ld)
+        else:
+            queries, keys, values = jnp.split(self.qkv(x_bld), 3, axis=-1)
+            keys, values = rotate(split_heads(keys, self.heads), table_2ld), split_heads(values, self.heads)
+        queries = rotate(split_heads(queries, self.heads), table_2ld[:, first:])
+        allowed = np.arange(first, length)[:, None] >= np.arange(length)
+        mixed = attend(queries, keys, values, allowed, self.dropout, key)
+        return self.output(merge_heads(mixed)), keys, values
+
+    def step(
+        self, x_b1d: Array, table_21d: Array, keys_bhkd: Array, values_bhkd: Array, position: Array
+    ) -> tuple[Array, Array, Array]:
+        """Write one token's key and value at `position` and attend up to it; returns the updated keys and values."""
+        query, key, value = (split_heads(x, self.heads) for x in jnp.split(self.qkv(x_b1d), 3, axis=-1))
+        place = (0, 0, position, 0)
+        keys = jax.lax.dynamic_update_slice(keys_bhkd, rotate(key, table_21d), place)
+        values = jax.lax.dynamic_update_slice(values_bhkd, value, place)
+        allowed = (jnp.arange(keys.shape[2]) <= position)[None]
+        mixed = attend(rotate(query, table_21d), keys, values, allowed, 0.0, None)
+        return self.output(merge_heads(mixed)), keys, values

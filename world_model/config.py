@@ -1,0 +1,69 @@
+"""What a world model is made of and how it learns: frozen dataclasses, passed whole."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tokenizer import OptimizerConfig, TokenizerConfig
+from world_model.layout import SequenceLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """A LLaMA in a GPT-2 size. The defaults are the published 138 M; medium is 24 layers, 1024, 16, 4096: 436 M."""
+
+    layers: int = 12
+    width: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
+    max_positions: int = 1024
+    dropout: float = 0.1  # on attention weights, in training
+    action_size: int = 0  # A; 0 is action-free
+    reward_head: bool = False
+    norm_epsilon: float = 1e-6
+    rotary_base: float = 10_000.0
+    initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero
+
+    def __post_init__(self):
+        if self.layers < 1:
+            raise ValueError(f"a transformer of {self.layers} layers: expected at least one")
+        if self.width % self.heads or self.head_size % 2:
+            raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelConfig:
+    """Tokenizer and transformer, and how each learns. `segment_frames` T is what a training segment holds."""
+
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    transformer: TransformerConfig = TransformerConfig()
+    tokenizer_optimizer: OptimizerConfig = OptimizerConfig()
+    transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
+    segment_frames: int = 12
+    reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
+
+    def __post_init__(self):
+        if self.segment_frames <= self.tokenizer.context_frames:
+            raise ValueError(
+                f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "
+                f"context frames"
+            )
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """Where the tokens of this model's sequences sit."""
+        return SequenceLayout(
+            context_frames=self.tokenizer.context_frames,
+            tokens_per_context=self.tokenizer.tokens_per_context,
+            tokens_per_future=self.tokenizer.tokens_per_future,
+            context_codes=self.tokenizer.context_codes,
+            future_codes=self.tokenizer.future_codes,
+        )
+
+    def check_horizon(self, future_frames: int) -> None:
+        """Raise ValueError where the transformer has no positions for so many future frames."""
+        self.layout.check_horizon(future_frames, self.transformer.max_positions)

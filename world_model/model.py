@@ -1,0 +1,115 @@
+"""A world model as one object: what a user loads, plays and saves. Training and imagination inside are pure functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from world_model import folder as folders
+from world_model import imagination, scoring, training
+from world_model.config import WorldModelConfig
+from world_model.imagination import Dream, Imagined
+from world_model.params import WorldModelParams
+
+
+class WorldModel:
+    """A configuration and its parameters; nothing in it changes.
+
+    Frames are uint8 [0, 255] or float32 [0, 1], channels last; actions float32 in [-1, 1]; rewards in their own units.
+    """
+
+    def __init__(self, config: WorldModelConfig, params: WorldModelParams):
+        self.config, self.params = config, params
+
+    @classmethod
+    def init(cls, config: WorldModelConfig, key: Array) -> WorldModel:
+        """An untrained model."""
+        return cls(config, training.init(config, key).params)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike) -> WorldModel:
+        """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does."""
+        return cls(*folders.load(folder))
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once."""
+        folders.save(folder, self.config, self.params)
+
+    def tokenize(self, frames: Array) -> tuple[Array, Array]:
+        """Tokens and labels, int32 [B, L] each, of frames [B, T, H, W, 3]; a label of -100 means no loss."""
+        return scoring.tokenize(self.config, self.params, frames)
+
+    def detokenize(self, tokens: Array) -> Array:
+        """Frames float32 [B, T, H, W, 3] of tokens int32 [B, L]; not clipped."""
+        return scoring.detokenize(self.config, self.params, tokens)
+
+    def score(self, tokens: Array, actions: Array | None = None) -> tuple[Array, Array | None]:
+        """Teacher forcing: logits [B, (n + 1) F, V] from the first [S2] on, rewards [B, F] or None.
+
+        actions: [B, T or T - 1, A], counted over the whole segment; None for an action-free model.
+        """
+        return scoring.score(self.config, self.params, tokens, actions)
+
+    def reset(self, context_frames: Array, horizon: int | None = None) -> Dream:
+        """Begin to imagine after context frames [B, C, H, W, 3]. horizon: frames to leave room for; None: all that fit."""
+        fits = self.config.layout.longest_horizon(self.config.transformer.max_positions)
+        return imagination.reset(self.config, self.params, context_frames, fits if horizon is None else horizon)
+
+    def step(
+        self, state: Dream, action: Array | None, key: Array, temperature: float = 1.0, top_k: int | None = 100
+    ) -> tuple[Dream, Array, Array | None]:
+        """One frame further: the new state, the frame float32 [B, H, W, 3] in [0, 1], the reward [B] or None.
+
+        action: [B, A]; None for an action-free model. The given state stays usable. Raises ValueError where the state
+        has no room left.
+        """
+        self._check_room(state)
+        state, new = imagination.step(self.config, self.params, state, action, key, temperature, top_k)
+        return state, new.frame_bhwc, new.reward_b
+
+    def _check_room(self, state: Dream) -> None:
+        layout, length = self.config.layout, int(state.cache.length)
+        if length + layout.frame_length > state.cache.positions:
+            raise ValueError(
+                f"this imagination is full after {layout.future_frames(length)} frames: reset it on newer frames, or "
+                f"with a longer horizon (at most {layout.longest_horizon(self.config.transformer.max_positions)})"
+            )
+
+    def rollout(
+        self,
+        context_frames: Array,
+        actions: Array | None,
+        key: Array,
+        temperature: float = 1.0,
+        top_k: int | None = 100,
+        horizon: int | None = None,
+    ) -> Imagined:
+        """Imagine under given actions [B, F, A]; `.frames` uint8, `.rewards`, `.tokens` of F frames.
+
+        An action-free model takes None and a horizon F. Raises ValueError for a horizon that does not fit.
+        """
+        if actions is None:
+            if horizon is None:
+                raise ValueError("a rollout without actions needs a horizon")
+            actions = jnp.zeros((len(context_frames), horizon, 0))
+        elif horizon not in (None, actions.shape[1]):
+            raise ValueError(f"a horizon of {horizon} with {actions.shape[1]} actions: leave one of them out")
+        return imagination.rollout(self.config, self.params, context_frames, actions, key, temperature, top_k)
+
+    def imagine(
+        self,
+        context_frames: Array,
+        policy: Callable[[Array, Array], Array],
+        key: Array,
+        horizon: int,
+        temperature: float = 1.0,
+        top_k: int | None = 100,
+    ) -> Imagined:
+        """Imagine under a policy, as `world_model.imagine` does; another function object is compiled anew."""
+        if not isinstance(policy, jax.tree_util.Partial):
+            policy = jax.tree_util.Partial(policy)
+        return imagination.imagine(self.config, self.params, context_frames, policy, key, horizon, temperature, top_k)

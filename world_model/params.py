@@ -1,0 +1,40 @@
+"""The arrays of a world model, and the modules made of them."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+from flax import nnx
+
+import tokenizer
+from tokenizer import CompressiveTokenizer
+from world_model import transformer
+from world_model.config import WorldModelConfig
+from world_model.transformer import Transformer
+
+
+@flax.struct.dataclass
+class WorldModelParams:
+    """All that imagination needs."""
+
+    tokenizer: nnx.State
+    transformer: nnx.State
+
+
+def tokenizer_of(config: WorldModelConfig, params: WorldModelParams) -> CompressiveTokenizer:
+    """Cheap, also while tracing."""
+    return tokenizer.merge(config.tokenizer, params.tokenizer)
+
+
+def transformer_of(config: WorldModelConfig, params: WorldModelParams) -> Transformer:
+    """Cheap, also while tracing."""
+    return transformer.merge(config.transformer, config.layout.vocabulary, params.transformer)
+
+
+def sizes(config: WorldModelConfig) -> dict[str, int]:
+    """Numbers in the tokenizer and in the transformer, counted without allocating any."""
+    parts = {
+        "tokenizer": tokenizer.abstract_params(config.tokenizer),
+        "transformer": transformer.abstract(config.transformer, config.layout.vocabulary),
+    }
+    return {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in parts.items()}

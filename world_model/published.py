@@ -1,0 +1,153 @@
+"""The published layout of a transformer: `config.json` and `model.safetensors` (Hugging Face names).
+
+Action-free: a LlamaForCausalLM. With actions or rewards: the same under `llm.`, and the layers beside it. Every tensor
+is used exactly once; matrices stand transposed there, and our fused ones are several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from flax import nnx
+
+from tokenizer.published import PublishedError
+from world_model import transformer
+from world_model.config import TransformerConfig
+
+FIXED = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+}
+"""What every published config.json says and this transformer always does."""
+
+REQUIRED = {
+    "attention_dropout",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "rms_norm_eps",
+}
+
+
+def to_config(published: Mapping, tensors: Mapping[str, np.ndarray]) -> TransformerConfig:
+    """The configuration that a config.json and the tensors beside it describe."""
+    missing = sorted(REQUIRED - published.keys())
+    if missing:
+        raise PublishedError(f"transformer/config.json: {', '.join(missing)} missing")
+    differing = {name: published[name] for name, value in FIXED.items() if published.get(name, value) != value}
+    if published.get("num_key_value_heads", published["num_attention_heads"]) != published["num_attention_heads"]:
+        differing["num_key_value_heads"] = published["num_key_value_heads"]
+    if differing:
+        raise PublishedError(f"transformer/config.json: {differing} is not what this transformer computes")
+    action = tensors.get("action_linear.weight")
+    return TransformerConfig(
+        layers=published["num_hidden_layers"],
+        width=published["hidden_size"],
+        heads=published["num_attention_heads"],
+        feed_forward=published["intermediate_size"],
+        max_positions=published["max_position_embeddings"],
+        dropout=published["attention_dropout"],
+        action_size=0 if action is None else action.shape[1],
+        reward_head="reward_linear.weight" in tensors,
+        norm_epsilon=published["rms_norm_eps"],
+        rotary_base=published.get("rope_theta", 10_000.0),
+        initial_std=published.get("initializer_range", 0.02),
+    )
+
+
+def from_config(config: TransformerConfig, vocabulary: int) -> dict:
+    """The config.json of a transformer; the sizes of the layers beside it are in the tensors."""
+    return FIXED | {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_dropout": config.dropout,
+        "hidden_size": config.width,
+        "initializer_range": config.initial_std,
+        "intermediate_size": config.feed_forward,
+        "max_position_embeddings": config.max_positions,
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.layers,
+        "num_key_value_heads": config.heads,
+        "rms_norm_eps": config.norm_epsilon,
+        "rope_theta": config.rotary_base,
+        "torch_dtype": "float32",
+        "vocab_size": vocabulary,
+    }
+
+
+def _names(config: TransformerConfig) -> list[tuple[tuple, tuple[str, ...], bool]]:
+    """One row a parameter: its path here, the published tensors it is made of, whether they are transposed."""
+    llama = "llm." if config.action_size or config.reward_head else ""
+    rows = [
+        (("embedding", "embedding"), (f"{llama}model.embed_tokens.weight",), False),
+        (("norm", "scale"), (f"{llama}model.norm.weight",), False),
+        (("head", "kernel"), (f"{llama}lm_head.weight",), True),
+    ]
+    for i in range(config.layers):
+        block, layer = ("blocks", i), f"{llama}model.layers.{i}"
+        qkv = tuple(f"{layer}.self_attn.{name}_proj.weight" for name in "qkv")
+        gate_and_up = (f"{layer}.mlp.gate_proj.weight", f"{layer}.mlp.up_proj.weight")
+        rows += [
+            ((*block, "attention_norm", "scale"), (f"{layer}.input_layernorm.weight",), False),
+            ((*block, "attention", "qkv", "kernel"), qkv, True),
+            ((*block, "attention", "output", "kernel"), (f"{layer}.self_attn.o_proj.weight",), True),
+            ((*block, "feed_forward_norm", "scale"), (f"{layer}.post_attention_layernorm.weight",), False),
+            ((*block, "feed_forward", "gate_and_up", "kernel"), gate_and_up, True),
+            ((*block, "feed_forward", "down", "kernel"), (f"{layer}.mlp.down_proj.weight",), True),
+        ]
+    beside = {"action": bool(config.action_size), "reward": config.reward_head}
+    for ours, theirs in ((name, f"{name}_linear") for name, present in beside.items() if present):
+        rows += [((ours, "kernel"), (f"{theirs}.weight",), True), ((ours, "bias"), (f"{theirs}.bias",), False)]
+    return rows
+
+
+def _expected_shapes(config: TransformerConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """The published name and shape of every tensor."""
+    flat = dict(nnx.to_flat_state(transformer.abstract(config, vocabulary)))
+    shapes = {}
+    for path, names, transposed in _names(config):
+        shape = flat[path].shape
+        part = (*shape[:-1], shape[-1] // len(names))
+        shapes |= {name: part[::-1] if transposed else part for name in names}
+    return shapes
+
+
+def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise PublishedError unless the tensors are exactly the expected ones, naming the first that is not."""
+    for name, shape in expected.items():
+        if name not in tensors:
+            raise PublishedError(f"transformer tensor '{name}' is missing: expected shape {shape}, found none")
+        if tensors[name].shape != shape:
+            raise PublishedError(f"transformer tensor '{name}': expected shape {shape}, found {tensors[name].shape}")
+    for name in tensors:
+        if name not in expected:
+            raise PublishedError(
+                f"transformer tensor '{name}' of shape {tensors[name].shape} has no place here: expected none"
+            )
+
+
+def import_params(config: TransformerConfig, vocabulary: int, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+    """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
+    check(tensors, _expected_shapes(config, vocabulary))
+    params = {}
+    for path, names, transposed in _names(config):
+        parts = [tensors[name].astype(np.float32) for name in names]
+        params[path] = np.concatenate([part.T if transposed else part for part in parts], axis=-1)
+    flat = nnx.to_flat_state(transformer.abstract(config, vocabulary))
+    return nnx.from_flat_state([(path, variable.replace(params[path])) for path, variable in flat])
+
+
+def export_params(config: TransformerConfig, params: nnx.State) -> dict[str, np.ndarray]:
+    """The same parameters as published tensors; importing them again gives the very same bits."""
+    flat = {path: np.asarray(variable[...]) for path, variable in nnx.to_flat_state(params)}
+    tensors = {}
+    for path, names, transposed in _names(config):
+        for name, part in zip(names, np.split(flat[path], len(names), axis=-1), strict=True):
+            tensors[name] = np.ascontiguousarray(part.T if transposed else part)
+    return tensors

@@ -1,0 +1,119 @@
+"""Training as pure functions of configuration, state, segments and key (paper sections 3.2 and 4.2)."""
+
+from __future__ import annotations
+
+import functools
+
+import chex
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+import tokenizer
+from tokenizer import TokenizerState, make_optimizer
+from world_model import transformer
+from world_model.config import WorldModelConfig
+from world_model.params import WorldModelParams
+from world_model.scoring import future_hidden, reward_of, tokens_of
+from world_model.symlog import symlog
+
+
+@flax.struct.dataclass
+class TransformerState:
+    """Everything that training the transformer changes."""
+
+    params: nnx.State
+    optimizer: optax.OptState
+    step: Array  # int32: updates done
+
+
+@flax.struct.dataclass
+class WorldModelState:
+    """Both parts; each is trained by its own step."""
+
+    tokenizer: TokenizerState
+    transformer: TransformerState
+
+    @property
+    def params(self) -> WorldModelParams:
+        return WorldModelParams(self.tokenizer.params, self.transformer.params)
+
+
+def init(config: WorldModelConfig, key: Array) -> WorldModelState:
+    """A new world model, from a random key."""
+    tokenizer_key, transformer_key = jax.random.split(key)
+    return WorldModelState(
+        tokenizer.init(config.tokenizer, config.tokenizer_optimizer, tokenizer_key),
+        init_transformer(config, transformer_key),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
+    """A new transformer and its optimizer."""
+    params = transformer.init_params(config.transformer, config.layout.vocabulary, key)
+    return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def transformer_train_step(
+    config: WorldModelConfig,
+    state: TransformerState,
+    tokenizer_params: nnx.State,
+    frames_bthwc: Array,
+    actions_bta: Array | None,
+    rewards_bt: Array | None,
+    key: Array,
+) -> tuple[TransformerState, dict[str, Array]]:
+    """One update on segments; the state is donated, the tokenizer stays as it is.
+
+    frames_bthwc: uint8 [B, T, H, W, 3]. actions_bta: [B, T or T - 1, A] in [-1, 1], unused without an action layer.
+    rewards_bt: [B, T] of arriving at each frame, in their own units, unused without a reward head.
+    Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
+    """
+    layout = config.layout
+    config.check_horizon(frames_bthwc.shape[1] - layout.context_frames)
+    tokens_bl = tokens_of(layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
+
+    def objective(params: nnx.State):
+        metrics = losses(config, params, tokens_bl, actions_bta, rewards_bt, key)
+        return metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0), metrics
+
+    (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
+    metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradients)}
+    return TransformerState(optax.apply_updates(state.params, updates), optimizer, state.step + 1), metrics
+
+
+def losses(
+    config: WorldModelConfig,
+    params: nnx.State,
+    tokens_bl: Array,
+    actions_bta: Array | None,
+    rewards_bt: Array | None,
+    key: Array | None,
+) -> dict[str, Array]:
+    """Scalars: `cross_entropy` over everything after the first [S2], `token_accuracy` over the frames' own tokens and,
+    with a reward head, `reward_loss`: the squared error of symlog rewards (paper equation 7). A key turns dropout on.
+    """
+    layout = config.layout
+    model = transformer.merge(config.transformer, layout.vocabulary, params)
+    hidden_bld = future_hidden(layout, model, tokens_bl, actions_bta, key)
+    # Each hidden state predicts the next token; the last one of the segment has none to predict.
+    labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]
+    logits = model.head(hidden_bld[:, :-1])
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    frame_tokens = labels != layout.future_slot
+    metrics = {
+        "cross_entropy": jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen),
+        "token_accuracy": jnp.mean(chosen >= logits.max(-1), where=frame_tokens),
+    }
+    if config.transformer.reward_head:
+        predicted = reward_of(layout, model, hidden_bld)
+        target = symlog(layout.future_rewards(rewards_bt))
+        chex.assert_equal_shape([predicted, target])
+        metrics["reward_loss"] = jnp.mean(jnp.square(predicted - target))
+    return metrics

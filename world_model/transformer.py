@@ -1,0 +1,149 @@
+"""The autoregressive transformer over frame tokens: a LLaMA with action slots and a reward head (paper section 3.2)."""
+
+from __future__ import annotations
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from world_model.attention import Attention, Cache, rotary_table
+from world_model.config import TransformerConfig
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU. The gate and the value are one matrix [D, 2 feed_forward], in this order."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        linear = functools.partial(
+            nnx.Linear, use_bias=False, kernel_init=nnx.initializers.normal(config.initial_std), rngs=rngs
+        )
+        self.gate_and_up = linear(config.width, 2 * config.feed_forward)
+        self.down = linear(config.feed_forward, config.width)
+
+    def __call__(self, x_bld: Array) -> Array:
+        gate, up = jnp.split(self.gate_and_up(x_bld), 2, axis=-1)
+        return self.down(nnx.silu(gate) * up)
+
+
+class Block(nnx.Module):
+    """Attention and feed-forward, each behind an RMSNorm and added to the stream."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        self.attention_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.attention = Attention(config, rngs=rngs)
+        self.feed_forward_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.feed_forward = FeedForward(config, rngs=rngs)
+
+    def __call__(
+        self, x_bld: Array, table_2ld: Array, first: int = 0, key: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """The stream from position `first` on, and the keys and values of all positions."""
+        mixed, keys, values = self.attention(self.attention_norm(x_bld), table_2ld, first, key)
+        x_bld = x_bld[:, first:] + mixed
+        return x_bld + self.feed_forward(self.feed_forward_norm(x_bld)), keys, values
+
+    def step(self, x_b1d: Array, table_21d: Array, keys_bhkd: Array, values_bhkd: Array, position: Array):
+        """One token against the cache: the stream [B, 1, D] and the updated keys and values."""
+        normed = self.attention_norm(x_b1d)
+        mixed, keys, values = self.attention.step(normed, table_21d, keys_bhkd, values_bhkd, position)
+        x_b1d = x_b1d + mixed
+        return x_b1d + self.feed_forward(self.feed_forward_norm(x_b1d)), keys, values
+
+
+class Transformer(nnx.Module):
+    """Works on embeddings, so that an action can be added to the slot that opens a frame.
+
+    What is not needed is not computed: the last layer's output only from a given position on, and of the context that
+    fills a cache, only its keys and values.
+    """
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, *, rngs: nnx.Rngs):
+        normal = nnx.initializers.normal(config.initial_std)
+        self.config = config
+        self.embedding = nnx.Embed(vocabulary, config.width, embedding_init=normal, rngs=rngs)
+        self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
+        self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+        self.head = nnx.Linear(config.width, vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        if config.action_size:
+            zeros = nnx.initializers.zeros_init()
+            self.action = nnx.Linear(config.action_size, config.width, kernel_init=zeros, rngs=rngs)
+        if config.reward_head:
+            self.reward = nnx.Linear(config.width, 1, kernel_init=normal, rngs=rngs)
+
+    def embed(self, tokens_bl: Array) -> Array:
+        """Embeddings [B, L, D] of vocabulary ids."""
+        return self.embedding(tokens_bl)
+
+    def act(self, slots_bfd: Array, actions_bfa: Array | None) -> Array:
+        """Add the actions that lead to the frames to the embeddings of the slots that open them, both [B, F, .].
+
+        Without an action layer the slots stay as they are, whatever the actions.
+        """
+        if not self.config.action_size:
+            return slots_bfd
+        chex.assert_shape(actions_bfa, (*slots_bfd.shape[:2], self.config.action_size))
+        return slots_bfd + self.action(actions_bfa)
+
+    def __call__(self, embeddings_bld: Array, first: int = 0, key: Array | None = None) -> Array:
+        """The last hidden states [B, L - first, D] from position `first` on. A key turns dropout on."""
+        table = jnp.asarray(rotary_table(self.config, embeddings_bld.shape[1]))
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        x = embeddings_bld
+        for block, block_key in zip(self.blocks[:-1], keys[:-1], strict=True):
+            x, _, _ = block(x, table, 0, block_key)
+        x, _, _ = self.blocks[-1](x, table, first, keys[-1])
+        return self.norm(x)
+
+    def prefill(self, embeddings_bld: Array, positions: int) -> Cache:
+        """A cache with room for `positions` tokens, filled with the given ones."""
+        length = embeddings_bld.shape[1]
+        table = jnp.asarray(rotary_table(self.config, length))
+        x, cached = embeddings_bld, []
+        for block in self.blocks[:-1]:
+            x, keys, values = block(x, table)
+            cached.append((keys, values))
+        last = self.blocks[-1]
+        cached.append(last.attention.keys_and_values(last.attention_norm(x), table))
+        room = ((0, 0), (0, 0), (0, positions - length), (0, 0))
+        keys, values = (tuple(jnp.pad(layer, room) for layer in side) for side in zip(*cached, strict=True))
+        return Cache(keys, values, jnp.int32(length))
+
+    def step(self, embedding_bd: Array, cache: Cache) -> tuple[Array, Cache]:
+        """The last hidden state [B, D] of one more token, and the cache with it."""
+        table = jnp.asarray(rotary_table(self.config, cache.positions))
+        here = jax.lax.dynamic_slice_in_dim(table, cache.length, 1, axis=1)
+        x, keys, values = embedding_bd[:, None], [], []
+        for block, layer_keys, layer_values in zip(self.blocks, cache.keys, cache.values, strict=True):
+            x, layer_keys, layer_values = block.step(x, here, layer_keys, layer_values, cache.length)
+            keys.append(layer_keys)
+            values.append(layer_values)
+        return self.norm(x)[:, 0], Cache(tuple(keys), tuple(values), cache.length + 1)
+
+    def rewards(self, hidden_bfd: Array) -> Array:
+        """Rewards [B, F] in symlog space, from the hidden states of the frames' last tokens."""
+        return self.reward(hidden_bfd)[..., 0]
+
+
+@functools.lru_cache(maxsize=64)
+def _graph(config: TransformerConfig, vocabulary: int) -> tuple[nnx.GraphDef, nnx.State]:
+    model = nnx.eval_shape(lambda: Transformer(config, vocabulary, rngs=nnx.Rngs(0)))
+    return nnx.split(model)
+
+
+def abstract(config: TransformerConfig, vocabulary: int) -> nnx.State:
+    """The parameters' names, shapes and dtypes, without any array."""
+    return _graph(config, vocabulary)[1]
+
+
+def merge(config: TransformerConfig, vocabulary: int, params: nnx.State) -> Transformer:
+    """The transformer with the given parameters; cheap, no initialisation."""
+    return nnx.merge(_graph(config, vocabulary)[0], params)
+
+
+def init_params(config: TransformerConfig, vocabulary: int, key: Array) -> nnx.State:
+    """Fresh parameters."""
+    return nnx.state(Transformer(config, vocabulary, rngs=nnx.Rngs(key)), nnx.Param)
