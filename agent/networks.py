@@ -9,6 +9,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from jax import Array
+
 from tokenizer.convolution import conv3x3
 from tokenizer.layers import to_patches
 

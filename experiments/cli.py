@@ -12,9 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-
-class UsageError(ValueError):
-    """What was typed cannot be run; one sentence says why."""
+from experiments.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Train:
 def _train(arguments: Sequence[str]) -> int:
     """Train a world model and an agent on a Meta-World task."""
     from experiments import presets, rendering
-    from experiments.config import Experiment
+    from experiments.config import Experiment, checked
 
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--preset", default="laptop")
@@ -42,12 +40,17 @@ def _train(arguments: Sequence[str]) -> int:
     def collected(run: Annotated[Train, unnamed], experiment: Annotated[Experiment, unnamed] = preset):
         return run, experiment
 
-    run, experiment = tyro.cli(
-        collected,
-        prog="ivideogpt train",
-        args=rest,
-        description=f"{_train.__doc__} --preset {{{','.join(presets.names())}}} sets the defaults below.",
-    )
+    try:
+        run, experiment = tyro.cli(
+            collected,
+            prog="ivideogpt train",
+            args=rest,
+            config=(tyro.conf.AvoidSubcommands,),
+            description=f"{_train.__doc__} --preset {{{','.join(presets.names())}}} sets the defaults below.",
+        )
+        experiment = checked(experiment)
+    except ValueError as error:  # from the configurations themselves, which say what does not fit
+        raise UsageError(str(error)) from error
     rendering.choose_backend()
     from experiments.train import train
 
@@ -158,6 +161,8 @@ def main() -> None:
     """Entry point of the console script."""
     # XLA's own warnings about the machine's features are noise to everyone who has not compiled it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Compiled programs are kept between runs; a user's own choice of folder stands.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "ivideogpt" / "jax"))
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print(_usage())
@@ -170,14 +175,19 @@ def main() -> None:
                 + (f": did you mean {', '.join(close)}?" if close else "; see ivideogpt --help")
             )
         sys.exit(COMMANDS[command](arguments))
-    except (ValueError, FileNotFoundError, PermissionError, RuntimeError) as error:
-        if os.environ.get("IVIDEOGPT_TRACEBACK"):
+    except Exception as error:
+        if not _is_told_to_users(error):
             raise
         print(f"ivideogpt: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\nstopped; a training run goes on from its last checkpoint with the same command", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_told_to_users(error: Exception) -> bool:
+    """Our own errors are sentences for whoever typed the command; anything else is a fault and keeps its traceback."""
+    return type(error).__module__.split(".")[0] in ("experiments", "agent", "world_model", "tokenizer", "__main__")
 
 
 if __name__ == "__main__":

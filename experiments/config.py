@@ -31,10 +31,21 @@ class Experiment:
         return 64 if model is None else model.tokenizer.resolution
 
 
-def with_algorithm(experiment: Experiment) -> Experiment:
-    """The experiment as its algorithm runs it: DrQ-v2 is the same loop without a world model."""
-    if experiment.algorithm == "mbpo":
-        if experiment.mbpo.world_model is None:
-            raise ValueError(f"preset '{experiment.preset}' has no world model: choose --algorithm drqv2")
-        return experiment
-    return dataclasses.replace(experiment, mbpo=dataclasses.replace(experiment.mbpo, world_model=None))
+def checked(experiment: Experiment) -> Experiment:
+    """The experiment as its algorithm runs it: DrQ-v2 is the same loop without a world model.
+
+    Raises ValueError, with what to do, for values that do not fit each other.
+    """
+    mbpo = experiment.mbpo
+    if experiment.algorithm == "drqv2":
+        return dataclasses.replace(experiment, mbpo=dataclasses.replace(mbpo, world_model=None))
+    if mbpo.world_model is None:
+        raise ValueError(f"preset '{experiment.preset}' has no world model: choose --algorithm drqv2")
+    mbpo.world_model.check_horizon(mbpo.model.horizon)
+    mbpo.world_model.check_horizon(mbpo.world_model.segment_frames - mbpo.world_model.tokenizer.context_frames)
+    if mbpo.agent.stack < mbpo.world_model.tokenizer.context_frames:
+        raise ValueError(
+            f"rollouts start from the policy's stack of {mbpo.agent.stack} frames, but the model's context takes "
+            f"{mbpo.world_model.tokenizer.context_frames}: raise --mbpo.agent.stack"
+        )
+    return experiment

@@ -12,6 +12,7 @@ import numpy as np
 from agent.acting import as_episode, play
 from agent.events import Clock, Progress
 from agent.replay import Episode, EpisodeError, load_episode, save_episode
+from experiments.errors import UsageError
 from experiments.metaworld import SUFFIX, MetaWorld
 
 TRIES = 10
@@ -25,7 +26,7 @@ def collect(
 
     Actions are clipped to [-1, 1] before they are applied and stored. noise: standard deviation of Gaussian noise on
     them. An episode depends on the seed and its place alone: a folder that holds some gets only the missing ones, and
-    ends like one that was never stopped. Raises RuntimeError where the scripted policy fails TRIES times in a row, and
+    ends like one that was never stopped. Raises UsageError where the scripted policy fails TRIES times in a row, and
     EpisodeError where a file that is there already is damaged.
     """
     folder = pathlib.Path(folder)
@@ -43,7 +44,7 @@ def collect(
                 break
             yield Progress(Clock(), phase, index, count, {"tried": tried})
         else:
-            raise RuntimeError(
+            raise UsageError(
                 f"the scripted policy of {env.task} failed {TRIES} times in a row at episode {index + 1} of {count}; "
                 + (f"lower the noise ({noise:g})" if noise else "try another seed")
             )

@@ -8,13 +8,16 @@ from agent.drqv2 import DrQv2Config
 from agent.mbpo import MBPOConfig, ModelSchedule
 from agent.networks import NetworkConfig
 from experiments.config import Experiment
+from experiments.errors import UsageError
 from tokenizer import OptimizerConfig, TokenizerConfig
 from world_model import TransformerConfig, WorldModelConfig
 
 # --- the paper's sizes (section 3 and appendix) ------------------------------------------------------------------------
 
 TRANSFORMER_138M = TransformerConfig(layers=12, width=768, heads=12, feed_forward=3072, action_size=4, reward_head=True)
-TRANSFORMER_436M = TransformerConfig(layers=24, width=1024, heads=16, feed_forward=4096, action_size=4, reward_head=True)
+TRANSFORMER_436M = TransformerConfig(
+    layers=24, width=1024, heads=16, feed_forward=4096, action_size=4, reward_head=True
+)
 TOKENIZER_64 = TokenizerConfig()
 TOKENIZER_256 = TokenizerConfig(resolution=256, channels=(128, 256, 256, 512, 768), max_attention_resolution=32)
 
@@ -59,6 +62,9 @@ LAPTOP_AGENT = DrQv2Config(
 LAPTOP_MODEL = WorldModelConfig(
     tokenizer=TokenizerConfig(
         channels=(128,),
+        layers_per_block=1,
+        mid_layers=0,
+        future_mid_attention=False,
         stem_patch=8,
         future_patch=2,
         quantizer="fsq",
@@ -71,7 +77,9 @@ LAPTOP_MODEL = WorldModelConfig(
         l2_weight=1.0,
         future_sample=4,
     ),
-    transformer=TransformerConfig(layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4, reward_head=True),
+    transformer=TransformerConfig(
+        layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4, reward_head=True
+    ),
     tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
     transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
     segment_frames=12,
@@ -85,8 +93,8 @@ LAPTOP = Experiment(
         world_model=LAPTOP_MODEL,
         model=ModelSchedule(
             start_agent_steps=500,
-            initial_tokenizer_updates=600,
-            initial_transformer_updates=400,
+            initial_tokenizer_updates=800,
+            initial_transformer_updates=500,
             initial_rollouts=4,
             tokenizer_every_env_steps=40,
             transformer_every_env_steps=20,
@@ -94,11 +102,11 @@ LAPTOP = Experiment(
             batch=8,
             imagined_capacity=20,
         ),
-        agent_steps=1500,
+        agent_steps=1200,
         random_agent_steps=500,
-        initial_agent_updates=500,
-        evaluate_every_agent_steps=500,
-        checkpoint_every_agent_steps=300,
+        initial_agent_updates=400,
+        evaluate_every_agent_steps=400,
+        checkpoint_every_agent_steps=200,
     ),
 )
 """Two CPU cores, no GPU.
@@ -131,7 +139,9 @@ DEBUG = Experiment(
                 dropout=0.0,
                 future_sample=2,
             ),
-            transformer=TransformerConfig(layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4, reward_head=True),
+            transformer=TransformerConfig(
+                layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4, reward_head=True
+            ),
             segment_frames=6,
         ),
         model=ModelSchedule(
@@ -169,8 +179,8 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Experiment:
-    """A preset by name. Raises ValueError with the closest names."""
+    """A preset by name. Raises UsageError with the closest names."""
     if name not in _PRESETS:
         close = difflib.get_close_matches(name, _PRESETS) or names()
-        raise ValueError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
+        raise UsageError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
     return _PRESETS[name]

@@ -8,7 +8,7 @@ import pathlib
 from agent.mbpo import MBPO, Snapshot
 from agent.replay import Episode
 from experiments.checkpoints import Checkpoints
-from experiments.config import Experiment, with_algorithm
+from experiments.config import Experiment
 from experiments.demonstrations import collect, load_folder
 from experiments.metaworld import MetaWorld
 from experiments.metrics import drop_after
@@ -24,12 +24,11 @@ HELD_OUT_SEED = 1_000_003
 def train(
     experiment: Experiment, run_dir: str | os.PathLike, demonstrations: str | os.PathLike | None, command: str
 ) -> pathlib.Path:
-    """Run `experiment` in `run_dir` and return the path of its report.
+    """Run `experiment` (as `checked` returns it) in `run_dir` and return the path of its report.
 
     demonstrations: a folder of episode files to start from instead of collecting scripted ones.
     Raises RunFolderError, EpisodeError and UnknownTaskError, each with one sentence on what to do.
     """
-    experiment = with_algorithm(experiment)
     folder = RunFolder(run_dir)
     env = MetaWorld(experiment.task, experiment.render_quality, experiment.resolution)
     with (

@@ -47,6 +47,14 @@ def _shifted(padded: Array, row: int, column: int, h: int, w: int, stride: int) 
     return picture.reshape(-1, padded.shape[-1])
 
 
+CPU_LOWERING = by_primitive
+"""What a CPU runs. Which form wins has changed with XLA and with the processor, so both are kept and tested to agree.
+
+With jax 0.10 on two AVX-512 cores the primitive is faster at every size from 16 channels at 64 px to 512 at 16 px, 1.1 to
+3 times forward and backward, and makes the laptop tokenizer's training step 1.4 times faster than nine matmuls do.
+"""
+
+
 # The rule for gradients stands here so that the choice of backend is made inside it: differentiating through the choice
 # would keep the intermediate results of both lowerings.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -54,7 +62,7 @@ def _convolve(stride: int, x: Array, kernel: Array) -> Array:
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(by_matmuls, stride),
+        cpu=functools.partial(CPU_LOWERING, stride),
         default=functools.partial(by_primitive, stride),
     )
 
@@ -67,7 +75,7 @@ def _convolve_backward(stride: int, saved: tuple[Array, Array], gradient: Array)
     def pull_back(lowering):
         return lambda x, kernel, gradient: jax.vjp(functools.partial(lowering, stride), x, kernel)[1](gradient)
 
-    return lax.platform_dependent(*saved, gradient, cpu=pull_back(by_matmuls), default=pull_back(by_primitive))
+    return lax.platform_dependent(*saved, gradient, cpu=pull_back(CPU_LOWERING), default=pull_back(by_primitive))
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)

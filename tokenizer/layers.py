@@ -9,7 +9,7 @@ from jax import Array
 
 from tokenizer.convolution import conv3x3
 
-_kernel_init = nnx.initializers.lecun_normal()
+_kernel_init = nnx.initializers.lecun_uniform()
 
 
 class Linear(nnx.Module):

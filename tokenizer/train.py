@@ -30,7 +30,7 @@ class TokenizerState:
     idle: dict[str, Array]  # int32 [K] a codebook: training steps since each code was used; empty without restarts
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _structure(config: TokenizerConfig) -> tuple[nnx.GraphDef, nnx.State]:
     model = nnx.eval_shape(lambda: CompressiveTokenizer(config, rngs=nnx.Rngs(0)))
     return nnx.split(model)
@@ -103,9 +103,8 @@ def draw(config: TokenizerConfig, frames_bthwc: Array, key: Array) -> tuple[Arra
     context, future = jnp.split(frames_bthwc, [config.context_frames], axis=1)
     b, f = future.shape[:2]
     if config.future_sample is not None and config.future_sample < f:
-        keys = jax.random.split(key, b)
-        orders = jax.vmap(lambda key: jax.random.permutation(key, f))(keys)
-        chosen_bf = jnp.sort(orders[:, : config.future_sample], axis=1)
+        order_bf = jnp.argsort(jax.random.uniform(key, (b, f)), axis=1)
+        chosen_bf = jnp.sort(order_bf[:, : config.future_sample], axis=1)
         future = jnp.take_along_axis(future, chosen_bf[:, :, None, None, None], axis=1)
     return to_float(context), to_float(future)
 

@@ -7,8 +7,9 @@ from experiments import rendering
 
 rendering.choose_backend()
 
-from agent.replay import EpisodeError, load_episode  # noqa: E402
-from experiments.demonstrations import collect, load_folder  # noqa: E402
+from agent.replay import Episode, EpisodeError, save_episode  # noqa: E402
+from experiments.demonstrations import collect, load_folder, scripted_episode  # noqa: E402
+from experiments.errors import UsageError  # noqa: E402
 from experiments.metaworld import MetaWorld  # noqa: E402
 
 
@@ -37,21 +38,58 @@ def test_collected_episodes_succeed_and_their_actions_are_in_range(collected):
         assert episode.frames.std() > 10
 
 
-def test_a_seed_collects_the_same_episodes_and_an_unfinished_folder_is_completed(env, collected, tmp_path):
-    folder, _ = collected
-    list(collect(env, tmp_path, count=1, seed=3))
-    list(collect(env, tmp_path, count=2, seed=3))
-    for name in ("000.npz", "001.npz"):
-        np.testing.assert_array_equal(load_episode(folder / name).frames, load_episode(tmp_path / name).frames)
+@pytest.fixture
+def every_other_fails(monkeypatch):
+    """Scripted episodes without a simulator: what they hold is drawn from their generator, and half of them fail."""
+
+    def episode(env, rng, noise):
+        frames = rng.integers(256, size=(4, 8, 8, 3), dtype=np.uint8)
+        actions = rng.uniform(-1, 1, (3, 4)).astype(np.float32)
+        return Episode(frames, actions, np.ones(3, np.float32), np.full(3, rng.random() < 0.5))
+
+    monkeypatch.setattr("experiments.demonstrations.scripted_episode", episode)
+
+
+def test_only_successes_are_kept_and_every_try_is_told(every_other_fails, tmp_path):
+    progress = list(collect(None, tmp_path, count=6, seed=0))
+    assert all(episode.success for episode in load_folder(tmp_path))
+    assert progress[-1].done == progress[-1].total == len(list(tmp_path.iterdir())) == 6
+    assert progress[-1].metrics["tried"] == len(progress) > 6
+
+
+def test_a_collection_that_was_stopped_ends_like_one_that_was_not(every_other_fails, tmp_path):
+    list(collect(None, tmp_path / "whole", count=6, seed=0))
+    list(collect(None, tmp_path / "stopped", count=2, seed=0))
+    list(collect(None, tmp_path / "stopped", count=6, seed=0))
+    (tmp_path / "stopped" / "003.npz").unlink()
+    list(collect(None, tmp_path / "stopped", count=6, seed=0))
+    whole, stopped = load_folder(tmp_path / "whole"), load_folder(tmp_path / "stopped")
+    for one, other in zip(whole, stopped, strict=True):
+        np.testing.assert_array_equal(one.frames, other.frames)
+
+
+def test_noise_changes_the_actions_and_leaves_them_in_range(env):
+    plain = scripted_episode(env, np.random.default_rng(0))
+    noisy = scripted_episode(env, np.random.default_rng(0), noise=0.3)
+    np.testing.assert_array_equal(plain.frames[0], noisy.frames[0])
+    assert np.abs(noisy.actions - plain.actions).mean() > 0.05
+    assert np.abs(noisy.actions).max() == 1
 
 
 def test_a_policy_that_never_succeeds_is_given_up(env, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.demonstrations.TRIES", 1)
-    env.step_before = env.step
-    monkeypatch.setattr(env, "step", lambda action: (*env.step_before(action)[:4], {"success": False}))
-    with pytest.raises(RuntimeError, match="handle-press succeeded in 0 of 1 episodes, 1 are wanted"):
+    step = env.step
+    monkeypatch.setattr(env, "step", lambda action: (*step(action)[:4], {"success": False}))
+    with pytest.raises(UsageError, match="handle-press failed 1 times in a row at episode 1 of 1; try another seed"):
         list(collect(env, tmp_path, count=1, seed=0))
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_another_size_are_named(every_other_fails, tmp_path, make_episode):
+    list(collect(None, tmp_path, count=1, seed=0))
+    save_episode(tmp_path / "other.npz", make_episode(side=16))
+    with pytest.raises(EpisodeError, match=r"other\.npz: pictures \(16, 16, 3\)"):
+        load_folder(tmp_path)
 
 
 def test_an_empty_folder_and_a_damaged_file_are_named(collected, tmp_path):
