@@ -123,15 +123,20 @@ def _collect_demos(arguments: Sequence[str]) -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    """Write report.html for a run, or one page that compares several."""
+    """Write report.html for a run, or one page that compares several; --csv makes a table of their evaluations."""
     parser = argparse.ArgumentParser(prog="ivideogpt report", description=_report.__doc__)
     parser.add_argument("run", nargs="+", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, help="default: report.html in the (first) run folder")
+    parser.add_argument("--out", type=pathlib.Path, help="default: report.html in the run, comparison.html in the first")
+    parser.add_argument("--csv", type=pathlib.Path, help="write the evaluations of all runs to this file as well")
     options = parser.parse_args(arguments)
     from experiments.report import write_report
-    from experiments.run_folder import RunFolder
+    from experiments.run_folder import RunFolder, write_atomically
+    from experiments.summary import as_csv
 
-    print(write_report([RunFolder(path) for path in options.run], options.out))
+    folders = [RunFolder(path) for path in options.run]
+    if options.csv:
+        write_atomically(options.csv, as_csv(folders))
+    print(write_report(folders, options.out))
     return 0
 
 

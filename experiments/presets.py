@@ -50,18 +50,18 @@ LAPTOP_AGENT = DrQv2Config(
     learning_rate=3e-4,
     weight_decay=0.0,
     noise_start=0.3,
-    noise_agent_steps=3000,
+    noise_agent_steps=5000,
     updates_per_agent_step=1,
     reward_scale=0.1,
     demonstration_share=0.5,
     behaviour_cloning=2.0,
     behaviour_cloning_end=0.2,
-    behaviour_cloning_agent_steps=3000,
+    behaviour_cloning_agent_steps=5000,
 )
 
 LAPTOP_MODEL = WorldModelConfig(
     tokenizer=TokenizerConfig(
-        channels=(128,),
+        channels=(64,),
         layers_per_block=1,
         mid_layers=0,
         future_mid_attention=False,
@@ -73,14 +73,15 @@ LAPTOP_MODEL = WorldModelConfig(
         future_codes=1000,
         dropout=0.0,
         context_skip=True,
-        motion_floor=0.05,
-        l2_weight=1.0,
+        motion_floor=0.2,
+        l1_weight=0.0,
+        l2_weight=10.0,
         future_sample=4,
     ),
     transformer=TransformerConfig(
         layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4, reward_head=True
     ),
-    tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
+    tokenizer_optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50),
     transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
     segment_frames=12,
 )
@@ -92,9 +93,9 @@ LAPTOP = Experiment(
         agent=LAPTOP_AGENT,
         world_model=LAPTOP_MODEL,
         model=ModelSchedule(
-            start_agent_steps=500,
-            initial_tokenizer_updates=800,
-            initial_transformer_updates=500,
+            start_agent_steps=1500,
+            initial_tokenizer_updates=1200,
+            initial_transformer_updates=600,
             initial_rollouts=4,
             tokenizer_every_env_steps=40,
             transformer_every_env_steps=20,
@@ -102,10 +103,10 @@ LAPTOP = Experiment(
             batch=8,
             imagined_capacity=20,
         ),
-        agent_steps=1200,
-        random_agent_steps=500,
+        agent_steps=2400,
+        random_agent_steps=1500,
         initial_agent_updates=400,
-        evaluate_every_agent_steps=400,
+        evaluate_every_agent_steps=500,
         checkpoint_every_agent_steps=200,
     ),
 )

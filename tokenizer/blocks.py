@@ -10,6 +10,7 @@ from flax import nnx
 from jax import Array
 
 from tokenizer.config import TokenizerConfig
+from tokenizer.initial import Draws
 from tokenizer.layers import Convolution, GroupNorm, Linear
 
 EPSILON = 1e-6
@@ -24,13 +25,13 @@ def held(config: TokenizerConfig, block: Callable) -> Callable:
 class Residual(nnx.Module):
     """Norm, SiLU, convolution, twice; added to the input, through a linear map where the width changes."""
 
-    def __init__(self, inputs: int, outputs: int, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, config: TokenizerConfig, *, draws: Draws):
         self.config = config
         self.norm1 = GroupNorm(inputs, config.norm_groups, EPSILON)
-        self.conv1 = Convolution(inputs, outputs, rngs=rngs)
+        self.conv1 = Convolution(inputs, outputs, draws=draws)
         self.norm2 = GroupNorm(outputs, config.norm_groups, EPSILON)
-        self.conv2 = Convolution(outputs, outputs, rngs=rngs)
-        self.shortcut = Linear(inputs, outputs, rngs=rngs) if inputs != outputs else None
+        self.conv2 = Convolution(outputs, outputs, draws=draws)
+        self.shortcut = Linear(inputs, outputs, draws=draws) if inputs != outputs else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         return held(self.config, self._apply)(x_bhwc)
@@ -44,12 +45,12 @@ class Residual(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention of one head over all positions of a map, with a residual."""
 
-    def __init__(self, channels: int, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, config: TokenizerConfig, *, draws: Draws):
         self.norm = GroupNorm(channels, config.norm_groups, EPSILON)
-        self.query = Linear(channels, channels, rngs=rngs)
-        self.key = Linear(channels, channels, rngs=rngs)
-        self.value = Linear(channels, channels, rngs=rngs)
-        self.out = Linear(channels, channels, rngs=rngs)
+        self.query = Linear(channels, channels, draws=draws)
+        self.key = Linear(channels, channels, draws=draws)
+        self.value = Linear(channels, channels, draws=draws)
+        self.out = Linear(channels, channels, draws=draws)
 
     def __call__(self, x_bhwc: Array) -> Array:
         b, h, w, c = x_bhwc.shape
@@ -62,9 +63,9 @@ class Attention(nnx.Module):
 class Mid(nnx.Module):
     """Residual layers of one width; attention, where wanted, after the first."""
 
-    def __init__(self, channels: int, attention: bool, config: TokenizerConfig, *, rngs: nnx.Rngs):
-        self.layers = nnx.List(Residual(channels, channels, config, rngs=rngs) for _ in range(config.mid_layers))
-        self.attention = Attention(channels, config, rngs=rngs) if attention else None
+    def __init__(self, channels: int, attention: bool, config: TokenizerConfig, *, draws: Draws):
+        self.layers = nnx.List(Residual(channels, channels, config, draws=draws) for _ in range(config.mid_layers))
+        self.attention = Attention(channels, config, draws=draws) if attention else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for index, layer in enumerate(self.layers):
@@ -77,10 +78,10 @@ class Mid(nnx.Module):
 class Down(nnx.Module):
     """Residual layers, then a convolution of stride 2 where the block resamples."""
 
-    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, draws: Draws):
         widths = (inputs,) + (outputs,) * (config.layers_per_block - 1)
-        self.layers = nnx.List(Residual(width, outputs, config, rngs=rngs) for width in widths)
-        self.resample = Convolution(outputs, outputs, stride=2, rngs=rngs) if resample else None
+        self.layers = nnx.List(Residual(width, outputs, config, draws=draws) for width in widths)
+        self.resample = Convolution(outputs, outputs, stride=2, draws=draws) if resample else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for layer in self.layers:
@@ -91,10 +92,10 @@ class Down(nnx.Module):
 class Up(nnx.Module):
     """One residual layer more than the down block, then nearest-neighbour doubling and a convolution."""
 
-    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, draws: Draws):
         widths = (inputs,) + (outputs,) * config.layers_per_block
-        self.layers = nnx.List(Residual(width, outputs, config, rngs=rngs) for width in widths)
-        self.resample = Convolution(outputs, outputs, rngs=rngs) if resample else None
+        self.layers = nnx.List(Residual(width, outputs, config, draws=draws) for width in widths)
+        self.resample = Convolution(outputs, outputs, draws=draws) if resample else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for layer in self.layers:

@@ -41,7 +41,7 @@ class TokenizerConfig:
     freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
 
     # Reconstruction
-    context_skip: bool = False  # the future decoder adds to the last context frame; its output layer starts near zero
+    context_skip: bool = False  # the future pair codes the difference to the last context frame; its output starts near zero
     motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
     l1_weight: float = 1.0
     l2_weight: float = 0.0

@@ -12,10 +12,14 @@ from jax import Array
 
 from tokenizer.blocks import held
 from tokenizer.config import TokenizerConfig
+from tokenizer.initial import Draws
 from tokenizer.layers import GroupNorm, Linear
 
 EPSILON = 1e-5
 """Of the norms here; the residual blocks have another."""
+
+POSITIONS = 0.03
+"""Bound of the initial positions."""
 
 
 class KeysValues(NamedTuple):
@@ -28,17 +32,16 @@ class KeysValues(NamedTuple):
 class CrossAttention(nnx.Module):
     """Multi-head attention from one future map to all context maps of the same level; SiLU(map + attention)."""
 
-    def __init__(self, channels: int, side: int, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, side: int, config: TokenizerConfig, *, draws: Draws):
         self.config = config
         self.query_norm = GroupNorm(channels, config.norm_groups, EPSILON)
         self.context_norm = GroupNorm(channels, config.norm_groups, EPSILON)
-        positions = nnx.initializers.normal(0.02)
-        self.query_positions = nnx.Param(positions(rngs.params(), (side**2, channels)))
-        self.context_positions = nnx.Param(positions(rngs.params(), (config.context_frames * side**2, channels)))
-        self.query = Linear(channels, channels, rngs=rngs)
-        self.key = Linear(channels, channels, rngs=rngs)
-        self.value = Linear(channels, channels, rngs=rngs)
-        self.out = Linear(channels, channels, rngs=rngs)
+        self.query_positions = draws.uniform((side**2, channels), POSITIONS)
+        self.context_positions = draws.uniform((config.context_frames * side**2, channels), POSITIONS)
+        self.query = Linear(channels, channels, draws=draws)
+        self.key = Linear(channels, channels, draws=draws)
+        self.value = Linear(channels, channels, draws=draws)
+        self.out = Linear(channels, channels, draws=draws)
 
     def project(self, maps_nhwc: Array) -> KeysValues:
         """Keys and values of context maps [B * C, h, w, c], the C frames of an example laid side by side."""

@@ -9,6 +9,7 @@ from jax import Array
 from tokenizer.blocks import EPSILON, Mid, Up
 from tokenizer.config import TokenizerConfig
 from tokenizer.cross_attention import CrossAttention, KeysValues
+from tokenizer.initial import Draws
 from tokenizer.layers import Convolution, GroupNorm, Linear, from_patches
 
 NEAR_ZERO = 1e-2
@@ -32,20 +33,20 @@ def _channels_at(config: TokenizerConfig, place: int) -> int:
 class Decoder(nnx.Module):
     """Input convolution, mid block, up blocks, output layer: latents to [N, H, W, 3]."""
 
-    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, rngs: nnx.Rngs, out_scale: float = 1.0):
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, out_scale: float = 1.0):
         self.config = config
         widths = config.channels[::-1]
-        self.stem = Convolution(config.latent_channels, widths[0], rngs=rngs)
-        self.mid = Mid(widths[0], mid_attention, config, rngs=rngs)
+        self.stem = Convolution(config.latent_channels, widths[0], draws=draws)
+        self.mid = Mid(widths[0], mid_attention, config, draws=draws)
         self.blocks = nnx.List(
-            Up(inputs, outputs, index < len(widths) - 1, config, rngs=rngs)
+            Up(inputs, outputs, index < len(widths) - 1, config, draws=draws)
             for index, (inputs, outputs) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
         self.out_norm = GroupNorm(widths[-1], config.norm_groups, EPSILON)
         if config.stem_patch == 1:
-            self.out = Convolution(widths[-1], 3, rngs=rngs, scale=out_scale)
+            self.out = Convolution(widths[-1], 3, draws=draws, scale=out_scale)
         else:
-            self.out = Linear(widths[-1], 3 * config.stem_patch**2, rngs=rngs, scale=out_scale)
+            self.out = Linear(widths[-1], 3 * config.stem_patch**2, draws=draws, scale=out_scale)
 
     def __call__(self, latents_nhwd: Array) -> tuple[Array, tuple[Array, ...]]:
         """Frames, and the maps at `attended_places`."""
@@ -64,11 +65,11 @@ class Decoder(nnx.Module):
 class FutureDecoder(Decoder):
     """The same, looking at the context at `attended_places`."""
 
-    def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TokenizerConfig, *, draws: Draws):
         out_scale = NEAR_ZERO if config.context_skip else 1.0
-        super().__init__(config, mid_attention=config.future_mid_attention, rngs=rngs, out_scale=out_scale)
+        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws, out_scale=out_scale)
         self.cross_attentions = nnx.List(
-            CrossAttention(_channels_at(config, place), _side_at(config, place), config, rngs=rngs)
+            CrossAttention(_channels_at(config, place), _side_at(config, place), config, draws=draws)
             for place in attended_places(config)
         )
 

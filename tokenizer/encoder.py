@@ -9,6 +9,7 @@ from jax import Array
 from tokenizer.blocks import EPSILON, Down, Mid
 from tokenizer.config import TokenizerConfig
 from tokenizer.cross_attention import CrossAttention, KeysValues
+from tokenizer.initial import Draws
 from tokenizer.layers import Convolution, GroupNorm, Linear, to_patches
 
 
@@ -26,21 +27,21 @@ def _side_after(config: TokenizerConfig, level: int) -> int:
 class Encoder(nnx.Module):
     """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels]."""
 
-    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, rngs: nnx.Rngs):
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws):
         self.config = config
         first, last = config.channels[0], config.channels[-1]
         if config.stem_patch == 1:
-            self.stem = Convolution(3, first, rngs=rngs)
+            self.stem = Convolution(3, first, draws=draws)
         else:
-            self.stem = Linear(3 * config.stem_patch**2, first, rngs=rngs)
+            self.stem = Linear(3 * config.stem_patch**2, first, draws=draws)
         widths = zip((first, *config.channels), config.channels, strict=False)
         self.blocks = nnx.List(
-            Down(inputs, outputs, level < len(config.channels) - 1, config, rngs=rngs)
+            Down(inputs, outputs, level < len(config.channels) - 1, config, draws=draws)
             for level, (inputs, outputs) in enumerate(widths)
         )
-        self.mid = Mid(last, mid_attention, config, rngs=rngs)
+        self.mid = Mid(last, mid_attention, config, draws=draws)
         self.out_norm = GroupNorm(last, config.norm_groups, EPSILON)
-        self.out = Convolution(last, config.latent_channels, rngs=rngs)
+        self.out = Convolution(last, config.latent_channels, draws=draws)
 
     def __call__(self, frames_nhwc: Array) -> tuple[Array, tuple[Array, ...]]:
         """Latents, and the maps after the blocks of `attended_levels`."""
@@ -62,10 +63,10 @@ class Encoder(nnx.Module):
 class FutureEncoder(Encoder):
     """The same, looking at the context after the blocks of `attended_levels`."""
 
-    def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
-        super().__init__(config, mid_attention=config.future_mid_attention, rngs=rngs)
+    def __init__(self, config: TokenizerConfig, *, draws: Draws):
+        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws)
         self.cross_attentions = nnx.List(
-            CrossAttention(config.channels[level], _side_after(config, level), config, rngs=rngs)
+            CrossAttention(config.channels[level], _side_after(config, level), config, draws=draws)
             for level in attended_levels(config)
         )
 

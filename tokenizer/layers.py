@@ -8,15 +8,14 @@ from flax import nnx
 from jax import Array
 
 from tokenizer.convolution import conv3x3
-
-_kernel_init = nnx.initializers.lecun_uniform()
+from tokenizer.initial import Draws
 
 
 class Linear(nnx.Module):
     """A linear map of the last axis; also the published 1x1 convolutions. `scale` shrinks the initial kernel."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, scale: float = 1.0):
-        self.kernel = nnx.Param(scale * _kernel_init(rngs.params(), (inputs, outputs)))
+    def __init__(self, inputs: int, outputs: int, *, draws: Draws, scale: float = 1.0):
+        self.kernel = draws.kernel((inputs, outputs), scale)
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Array) -> Array:
@@ -26,9 +25,9 @@ class Linear(nnx.Module):
 class Convolution(nnx.Module):
     """3x3, channels last."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, stride: int = 1, scale: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, *, draws: Draws, stride: int = 1, scale: float = 1.0):
         self.stride = stride
-        self.kernel = nnx.Param(scale * _kernel_init(rngs.params(), (3, 3, inputs, outputs)))
+        self.kernel = draws.kernel((3, 3, inputs, outputs), scale)
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_bhwc: Array) -> Array:

@@ -14,6 +14,7 @@ from tokenizer.config import TokenizerConfig
 from tokenizer.cross_attention import KeysValues
 from tokenizer.decoder import Decoder, FutureDecoder
 from tokenizer.encoder import Encoder, FutureEncoder
+from tokenizer.initial import Draws
 from tokenizer.layers import Linear, from_patches, to_patches
 from tokenizer.quantize import Quantized, make_quantizer
 
@@ -44,18 +45,20 @@ class CompressiveTokenizer(nnx.Module):
 
     def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
         self.config = config
+        draws = Draws()
         latent, code = config.latent_channels, config.code_dimension
         patch = latent * config.future_patch**2
-        self.context_encoder = Encoder(config, mid_attention=config.context_mid_attention, rngs=rngs)
-        self.context_decoder = Decoder(config, mid_attention=config.context_mid_attention, rngs=rngs)
-        self.future_encoder = FutureEncoder(config, rngs=rngs)
-        self.future_decoder = FutureDecoder(config, rngs=rngs)
-        self.context_to_code = Linear(latent, code, rngs=rngs)
-        self.context_from_code = Linear(code, latent, rngs=rngs)
-        self.future_to_code = Linear(patch, code, rngs=rngs)
-        self.future_from_code = Linear(code, patch, rngs=rngs)
-        self.context_quantizer = make_quantizer(config.context_codes, config, rngs=rngs)
-        self.future_quantizer = make_quantizer(config.future_codes, config, rngs=rngs)
+        self.context_encoder = Encoder(config, mid_attention=config.context_mid_attention, draws=draws)
+        self.context_decoder = Decoder(config, mid_attention=config.context_mid_attention, draws=draws)
+        self.future_encoder = FutureEncoder(config, draws=draws)
+        self.future_decoder = FutureDecoder(config, draws=draws)
+        self.context_to_code = Linear(latent, code, draws=draws)
+        self.context_from_code = Linear(code, latent, draws=draws)
+        self.future_to_code = Linear(patch, code, draws=draws)
+        self.future_from_code = Linear(code, patch, draws=draws)
+        self.context_quantizer = make_quantizer(config.context_codes, config, draws=draws)
+        self.future_quantizer = make_quantizer(config.future_codes, config, draws=draws)
+        draws.fill(rngs.params())
 
     def encode_context(self, frames_bchwc: Array) -> Context:
         """Tokens and features of true context frames, float32 [B, C, H, W, 3]. Frames do not see each other."""
@@ -92,7 +95,7 @@ class CompressiveTokenizer(nnx.Module):
     def encode_future(self, frames_bfhwc: Array, context: Context) -> Array:
         """Tokens int32 [B, F, n] in [0, future_codes) of future frames; they see the context, not each other."""
         self._check_frames(frames_bfhwc, None)
-        latents = self._future_latents(frames_bfhwc, context.encoder_keys, None)
+        latents = self._future_latents(self._new_in(frames_bfhwc, context.last_frame_bhwc), context.encoder_keys, None)
         b, f = frames_bfhwc.shape[:2]
         return self.future_quantizer(latents).indices.reshape(b, f, self.config.tokens_per_future)
 
@@ -113,13 +116,21 @@ class CompressiveTokenizer(nnx.Module):
         context = self.context_quantizer(context_latents)
         decoded, decoder_maps = self.context_decoder(self.context_from_code(context.codes))
 
-        future_latents = self._future_latents(future_bfhwc, self.future_encoder.project(encoder_maps), encoder_key)
+        new = self._new_in(future_bfhwc, context_bchwc[:, -1])
+        future_latents = self._future_latents(new, self.future_encoder.project(encoder_maps), encoder_key)
         future = self.future_quantizer(future_latents)
         decoder_keys = self.future_decoder.project(decoder_maps)
         frames = self._future_frames(future.codes, decoder_keys, context_bchwc[:, -1], decoder_key)
         return Reconstruction(
             decoded.reshape(context_bchwc.shape), frames, context_latents, future_latents, context, future
         )
+
+    def _new_in(self, frames_bfhwc: Array, last_frame_bhwc: Array) -> Array:
+        """What the future encoder is shown: with context_skip, the difference that the decoder will add.
+
+        Shown whole frames, the codes told places apart rather than motion, and the laptop tokenizer learned nothing.
+        """
+        return frames_bfhwc - last_frame_bhwc[:, None] if self.config.context_skip else frames_bfhwc
 
     def _future_latents(self, frames_bfhwc: Array, keys: tuple[KeysValues, ...], key: Array | None) -> Array:
         """Latents [B * F, n, D] before quantization."""

@@ -22,7 +22,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """The optimizer; weight decay only on what multiplies activations: never on embeddings, norms and biases."""
     if config.warmup_steps > 0:
         # Counts from one: a first step of rate zero would be wasted.
-        rate = optax.linear_schedule(config.learning_rate / config.warmup_steps, config.learning_rate, config.warmup_steps)
+        rate = optax.linear_schedule(
+            config.learning_rate / config.warmup_steps, config.learning_rate, config.warmup_steps
+        )
     else:
         rate = optax.constant_schedule(config.learning_rate)
     return optax.chain(

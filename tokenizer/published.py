@@ -7,6 +7,7 @@ that fsq does not have; its config.json cannot say all of its config.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -113,13 +114,17 @@ def from_config(config: TokenizerConfig) -> dict:
     """The config.json of a tokenizer, as far as that layout can say it."""
     levels = len(config.channels)
     fields = {theirs: getattr(config, ours) for theirs, ours in _FIELDS.items()}
-    return fields | _FIXED | {
-        "_class_name": "CompressiveVQModel",
-        "block_out_channels": list(config.channels),
-        "down_block_types": ["DownEncoderBlock2D"] * levels,
-        "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "vq_embed_dim": None,
-    }
+    return (
+        fields
+        | _FIXED
+        | {
+            "_class_name": "CompressiveVQModel",
+            "block_out_channels": list(config.channels),
+            "down_block_types": ["DownEncoderBlock2D"] * levels,
+            "up_block_types": ["UpDecoderBlock2D"] * levels,
+            "vq_embed_dim": None,
+        }
+    )
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
@@ -152,8 +157,6 @@ def with_context_frames(
 
     The last frames keep theirs: fewer frames drop the oldest frame's positions, more frames repeat them.
     """
-    import dataclasses
-
     changed = dataclasses.replace(config, context_frames=context_frames)
     flat = dict(nnx.to_flat_state(params))
     for path, variable in flat.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import chex
@@ -12,6 +13,7 @@ from flax import nnx
 from jax import Array, lax
 
 from tokenizer.config import TokenizerConfig
+from tokenizer.initial import Draws
 
 ROWS_AT_ONCE = 8192
 """Latents compared with the codebook at a time: bounds the distance matrix to 256 MiB for 8192 codes."""
@@ -46,11 +48,10 @@ def nearest_code(latents_md: Array, codebook_kd: Array) -> Array:
 class VectorQuantizer(nnx.Module):
     """A learned codebook (paper section 3.1; van den Oord et al., 2017)."""
 
-    def __init__(self, codes: int, config: TokenizerConfig, *, rngs: nnx.Rngs):
+    def __init__(self, codes: int, config: TokenizerConfig, *, draws: Draws):
         self.commitment_weight = config.commitment_weight
         self.frozen = config.freeze_codebooks
-        shape = (codes, config.latent_channels)
-        self.codebook = nnx.Param(jax.random.uniform(rngs.params(), shape, minval=-1 / codes, maxval=1 / codes))
+        self.codebook = draws.uniform((codes, config.latent_channels), 1 / codes)
 
     def __call__(self, latents: Array) -> Quantized:
         """Latents [..., D] to their nearest codes.
@@ -71,6 +72,7 @@ class VectorQuantizer(nnx.Module):
         return self.codebook[...][indices]
 
 
+@dataclasses.dataclass(frozen=True)
 class FiniteScalarQuantizer:
     """Every number of a normalised latent rounded to one of a few levels (Mentzer et al., 2023); nothing is learned.
 
@@ -78,15 +80,21 @@ class FiniteScalarQuantizer:
     gradient gives them no reason to grow: one future code stayed in use.
     """
 
-    def __init__(self, levels: tuple[int, ...]):
-        self.levels = levels
-        self._levels = np.asarray(levels, np.float32)
-        self._places = np.cumprod((1, *levels[:-1]))
+    levels: tuple[int, ...]
+
+    @property
+    def _levels(self) -> np.ndarray:
+        return np.asarray(self.levels, np.float32)
+
+    @property
+    def _places(self) -> np.ndarray:
+        """What one step of each number adds to the index."""
+        return np.cumprod((1, *self.levels[:-1]))
 
     def __call__(self, latents: Array) -> Quantized:
         """Latents [..., number of levels]; there is no loss."""
         chex.assert_axis_dimension(latents, -1, len(self.levels))
-        normal = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-6)
+        normal = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-8)
         bounded = self._bounded(normal)
         level = jnp.clip(jnp.round(bounded), 0, self._levels - 1)
         indices = (level.astype(jnp.int32) * self._places).sum(-1).astype(jnp.int32)
@@ -106,9 +114,9 @@ class FiniteScalarQuantizer:
         return level / (self._levels - 1) * 2 - 1
 
 
-def make_quantizer(codes: int, config: TokenizerConfig, *, rngs: nnx.Rngs) -> VectorQuantizer | FiniteScalarQuantizer:
+def make_quantizer(codes: int, config: TokenizerConfig, *, draws: Draws) -> VectorQuantizer | FiniteScalarQuantizer:
     if config.quantizer == "vq":
-        return VectorQuantizer(codes, config, rngs=rngs)
+        return VectorQuantizer(codes, config, draws=draws)
     return FiniteScalarQuantizer(config.fsq_levels)
 
 

@@ -85,7 +85,7 @@ def train_step(
         params = codebooks.copied(state.params, params)
     latents = {name: part["latents"] for name, part in quantization.items()}
     params, idle = codebooks.restart(config, params, state.idle, counts, latents, restart_key)
-    metrics = {"loss": loss, **terms, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
     for name, counts_k in counts.items():
         metrics |= {f"{name}_codes_used": (counts_k > 0).sum(), f"{name}_perplexity": perplexity(counts_k)}
     return TokenizerState(params, optimizer_state, state.step + 1, idle), metrics

@@ -84,7 +84,7 @@ def transformer_train_step(
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
-    metrics = {"loss": loss, **metrics, "gradient_norm": optax.global_norm(gradients)}
+    metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
     return TransformerState(optax.apply_updates(state.params, updates), optimizer, state.step + 1), metrics
 
 
