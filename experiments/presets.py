@@ -94,8 +94,8 @@ LAPTOP = Experiment(
         world_model=LAPTOP_MODEL,
         model=ModelSchedule(
             start_agent_steps=1500,
-            initial_tokenizer_updates=1200,
-            initial_transformer_updates=600,
+            initial_tokenizer_updates=900,
+            initial_transformer_updates=400,
             initial_rollouts=4,
             tokenizer_every_env_steps=40,
             transformer_every_env_steps=20,
@@ -103,10 +103,10 @@ LAPTOP = Experiment(
             batch=8,
             imagined_capacity=20,
         ),
-        agent_steps=2400,
+        agent_steps=2100,
         random_agent_steps=1500,
         initial_agent_updates=400,
-        evaluate_every_agent_steps=500,
+        evaluate_every_agent_steps=700,
         checkpoint_every_agent_steps=200,
     ),
 )

@@ -61,7 +61,10 @@ class Encoder(nnx.Module):
 
 
 class FutureEncoder(Encoder):
-    """The same, looking at the context after the blocks of `attended_levels`."""
+    """The same, looking at the context after the blocks of `attended_levels`.
+
+    It sees whole future frames or, where the config has context_skip, their difference to the last context frame.
+    """
 
     def __init__(self, config: TokenizerConfig, *, draws: Draws):
         super().__init__(config, mid_attention=config.future_mid_attention, draws=draws)

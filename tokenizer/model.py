@@ -128,7 +128,8 @@ class CompressiveTokenizer(nnx.Module):
     def _new_in(self, frames_bfhwc: Array, last_frame_bhwc: Array) -> Array:
         """What the future encoder is shown: with context_skip, the difference that the decoder will add.
 
-        Shown whole frames, the codes told places apart rather than motion, and the laptop tokenizer learned nothing.
+        Shown whole frames, the codes tell places apart before they tell motion: on handle-press 51 of 1000 came into use
+        within 300 steps and predicted no better than repeating the frame, against 637.
         """
         return frames_bfhwc - last_frame_bhwc[:, None] if self.config.context_skip else frames_bfhwc
 

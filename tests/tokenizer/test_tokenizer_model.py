@@ -217,3 +217,15 @@ def test_frames_of_another_resolution_or_type_are_refused():
     for wrong in (jnp.zeros((1, 2, 8, 8, 3)), jnp.zeros((1, 3, 16, 16, 3)), jnp.zeros((1, 2, 16, 16, 3), jnp.uint8)):
         with pytest.raises(AssertionError):
             model.encode_context(wrong)
+
+
+def test_with_context_skip_a_future_frame_equal_to_the_last_context_frame_codes_like_any_other_such_frame():
+    model, rng = merge(LAPTOP, params_of(LAPTOP)), np.random.default_rng(3)
+    context = jnp.asarray(rng.uniform(size=(1, 2, 16, 16, 3)), jnp.float32)
+    shift = jnp.asarray(rng.uniform(-0.1, 0.1, size=(16, 16, 3)), jnp.float32)
+    code = model.encode_context(context)
+    moved = code.replace(last_frame_bhwc=code.last_frame_bhwc + shift)
+    # Only the difference counts: a frame and the frame it is compared with may move together.
+    np.testing.assert_array_equal(
+        model.encode_future(code.last_frame_bhwc[:, None], code), model.encode_future(moved.last_frame_bhwc[:, None], moved)
+    )
