@@ -21,6 +21,10 @@ def lines_of(run: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def whole_checkpoints(run: pathlib.Path) -> list[str]:
+    return [path.name for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> pathlib.Path:
     run = tmp_path_factory.mktemp("runs") / "debug"
@@ -61,7 +65,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_when_started_again(tmp_path, f
     command = [sys.executable, "-m", "experiments.cli", "train", "--preset", "debug", "--run-dir", str(run)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while not any((run / "checkpoints").glob("[0-9]*")) and process.poll() is None and time.monotonic() < deadline:
+    while not whole_checkpoints(run) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
