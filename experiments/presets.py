@@ -79,7 +79,7 @@ LAPTOP_MODEL = WorldModelConfig(
         future_sample=4,
     ),
     transformer=TransformerConfig(
-        layers=4, width=256, heads=4, feed_forward=768, dropout=0.0, action_size=4, reward_head=True
+        layers=4, width=128, heads=2, feed_forward=512, dropout=0.0, action_size=4, reward_head=True
     ),
     tokenizer_optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50),
     transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
