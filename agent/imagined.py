@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from agent.replay import Transitions, transition
+from agent.replay import Transitions, transition, write_arrays
 
 
 class ImaginedReplay:
@@ -42,11 +42,7 @@ class ImaginedReplay:
         self.rollouts = [*self.rollouts, rollout][-self.capacity :]
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._path(index).with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            np.savez(file, **rollout)
-        os.replace(temporary, self._path(index))
+        write_arrays(self._path(index), rollout, np.savez)
         # Twice the capacity stays on disk: a checkpoint older than the newest rollout must still find its own.
         self._path(index - 2 * self.capacity).unlink(missing_ok=True)
 

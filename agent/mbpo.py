@@ -166,14 +166,13 @@ class MBPO:
     def _play_episode(self) -> Iterator[Event]:
         """One real episode; the learner computes while the simulator steps."""
         index = self.counts.episodes
-        first = self.counts.agent_steps
         parts: tuple = ()
         for _, parts in play(
             self.env, self._episode_seed("episode", index), self.config.agent.stack, self._act_and_learn
         ):
             self.counts = self.counts.plus(agent_steps=1)
             if self.counts.agent_steps > self.config.random_agent_steps:
-                self._model_updates(first)
+                self._model_updates()
                 self.ready_batch = self._draw_batch()
             yield Progress(
                 self.clock, "training", self.counts.agent_steps, self.config.agent_steps, self._take_metrics(25)
@@ -209,7 +208,7 @@ class MBPO:
             if real < agent.batch:
                 parts.append(self.imagined.transitions(rng, agent.batch - real))
             rows.append(_joined(parts, np.concatenate))
-        return Batch(**{name: value for name, value in vars(_joined(rows, np.stack)).items()})
+        return Batch(**vars(_joined(rows, np.stack)))
 
     def _learn(self, batches: Batch) -> None:
         key = self._key("learner", self.counts.agent_updates)
@@ -260,7 +259,7 @@ class MBPO:
                 yield Progress(self.clock, phase, done + 1, total, self._take_metrics(10))
             yield CheckpointDue(self.clock, self.snapshot())
 
-    def _model_updates(self, first: int) -> None:
+    def _model_updates(self) -> None:
         """Whatever of the model's schedule falls on this agent step."""
         if self.model is None or not self.counts.rollouts:
             return

@@ -7,11 +7,10 @@ which random generator draws: a batch is a function of the replay's contents and
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -73,14 +72,17 @@ class Episode:
 
 
 def save_episode(path: str | os.PathLike, episode: Episode) -> None:
-    """Write one `.npz` atomically: a reader sees the whole file or none."""
+    """Write one compressed `.npz` atomically."""
+    write_arrays(path, dataclasses.asdict(episode.check()), np.savez_compressed)
+
+
+def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], save: Callable) -> None:
+    """Write arrays with `np.savez` or `np.savez_compressed` atomically: a reader sees the whole file or none."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dataclasses.asdict(episode.check()))
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
-        file.write(buffer.getvalue())
+        save(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
