@@ -60,6 +60,7 @@ class MBPOConfig:
     model: ModelSchedule = ModelSchedule()
     agent_steps: int = 50_000
     random_agent_steps: int = 2000
+    random_hold_agent_steps: int = 1  # how long a random action is held: longer, and the hand goes somewhere
     initial_agent_updates: int = 0  # learner updates on what is there when the random steps end
     evaluate_every_agent_steps: int = 5000
     evaluation_episodes: int = 20
@@ -189,7 +190,7 @@ class MBPO:
         """Choose an action, then start the updates of this agent step: they run while the simulator does."""
         now, config = self.counts.agent_steps, self.config
         if now < config.random_agent_steps:
-            return self._rng("random action", now).uniform(-1, 1, config.agent.action_size)
+            return self._rng("random action", now // config.random_hold_agent_steps).uniform(-1, 1, config.agent.action_size)
         std = drqv2.noise_std(config.agent, now)
         action = np.asarray(act(config.agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
         self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())

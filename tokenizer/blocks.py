@@ -27,9 +27,9 @@ class Residual(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, config: TokenizerConfig, *, draws: Draws):
         self.config = config
-        self.norm1 = GroupNorm(inputs, config.norm_groups, EPSILON)
+        self.norm1 = GroupNorm(inputs, config.norm_groups, EPSILON, config.norm_alone)
         self.conv1 = Convolution(inputs, outputs, draws=draws)
-        self.norm2 = GroupNorm(outputs, config.norm_groups, EPSILON)
+        self.norm2 = GroupNorm(outputs, config.norm_groups, EPSILON, config.norm_alone)
         self.conv2 = Convolution(outputs, outputs, draws=draws)
         self.shortcut = Linear(inputs, outputs, draws=draws) if inputs != outputs else None
 
@@ -46,7 +46,7 @@ class Attention(nnx.Module):
     """Self-attention of one head over all positions of a map, with a residual."""
 
     def __init__(self, channels: int, config: TokenizerConfig, *, draws: Draws):
-        self.norm = GroupNorm(channels, config.norm_groups, EPSILON)
+        self.norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
         self.query = Linear(channels, channels, draws=draws)
         self.key = Linear(channels, channels, draws=draws)
         self.value = Linear(channels, channels, draws=draws)

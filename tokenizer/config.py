@@ -23,6 +23,7 @@ class TokenizerConfig:
     mid_layers: int = 2  # residual layers of a mid block; its attention stands after the first
     latent_channels: int = 64  # of the latent map; also the dimension of a vq code
     norm_groups: int = 32
+    norm_alone: bool = False  # statistics of each place of a map by itself, so that still places keep their codes
     stem_patch: int = 1  # 1: the published 3x3 convolutions; p > 1: p x p patches and a matmul at input and output
     future_patch: int = 4  # side of the latent patches that make one future token
     context_mid_attention: bool = False
@@ -41,7 +42,7 @@ class TokenizerConfig:
     freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
 
     # Reconstruction
-    context_skip: bool = False  # the future pair codes the difference to the last context frame; its output starts near zero
+    context_skip: bool = False  # the future pair codes the change from the last context frame; its decoder paints over that frame
     motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
     l1_weight: float = 1.0
     l2_weight: float = 0.0

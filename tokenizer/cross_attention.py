@@ -34,8 +34,8 @@ class CrossAttention(nnx.Module):
 
     def __init__(self, channels: int, side: int, config: TokenizerConfig, *, draws: Draws):
         self.config = config
-        self.query_norm = GroupNorm(channels, config.norm_groups, EPSILON)
-        self.context_norm = GroupNorm(channels, config.norm_groups, EPSILON)
+        self.query_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
+        self.context_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
         self.query_positions = draws.uniform((side**2, channels), POSITIONS)
         self.context_positions = draws.uniform((config.context_frames * side**2, channels), POSITIONS)
         self.query = Linear(channels, channels, draws=draws)

@@ -12,9 +12,6 @@ from tokenizer.cross_attention import CrossAttention, KeysValues
 from tokenizer.initial import Draws
 from tokenizer.layers import Convolution, GroupNorm, Linear, from_patches
 
-NEAR_ZERO = 1e-2
-"""Scale of the initial output kernel where the decoder adds to the last context frame."""
-
 
 def attended_places(config: TokenizerConfig) -> tuple[int, ...]:
     """Where the future decoder looks at the context: 0 is after the mid block, i + 1 after up block i."""
@@ -31,9 +28,9 @@ def _channels_at(config: TokenizerConfig, place: int) -> int:
 
 
 class Decoder(nnx.Module):
-    """Input convolution, mid block, up blocks, output layer: latents to [N, H, W, 3]."""
+    """Input convolution, mid block, up blocks, output layer: latents to [N, H, W, outputs]."""
 
-    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, out_scale: float = 1.0):
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, outputs: int = 3):
         self.config = config
         widths = config.channels[::-1]
         self.stem = Convolution(config.latent_channels, widths[0], draws=draws)
@@ -42,11 +39,11 @@ class Decoder(nnx.Module):
             Up(inputs, outputs, index < len(widths) - 1, config, draws=draws)
             for index, (inputs, outputs) in enumerate(zip((widths[0], *widths), widths, strict=False))
         )
-        self.out_norm = GroupNorm(widths[-1], config.norm_groups, EPSILON)
+        self.out_norm = GroupNorm(widths[-1], config.norm_groups, EPSILON, config.norm_alone)
         if config.stem_patch == 1:
-            self.out = Convolution(widths[-1], 3, draws=draws, scale=out_scale)
+            self.out = Convolution(widths[-1], outputs, draws=draws)
         else:
-            self.out = Linear(widths[-1], 3 * config.stem_patch**2, draws=draws, scale=out_scale)
+            self.out = Linear(widths[-1], outputs * config.stem_patch**2, draws=draws)
 
     def __call__(self, latents_nhwd: Array) -> tuple[Array, tuple[Array, ...]]:
         """Frames, and the maps at `attended_places`."""
@@ -63,11 +60,14 @@ class Decoder(nnx.Module):
 
 
 class FutureDecoder(Decoder):
-    """The same, looking at the context at `attended_places`."""
+    """The same, looking at the context at `attended_places`.
+
+    With context_skip it has a fourth output: how opaque a pixel is painted over the last context frame.
+    """
 
     def __init__(self, config: TokenizerConfig, *, draws: Draws):
-        out_scale = NEAR_ZERO if config.context_skip else 1.0
-        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws, out_scale=out_scale)
+        outputs = 4 if config.context_skip else 3
+        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws, outputs=outputs)
         self.cross_attentions = nnx.List(
             CrossAttention(_channels_at(config, place), _side_at(config, place), config, draws=draws)
             for place in attended_places(config)
@@ -79,7 +79,7 @@ class FutureDecoder(Decoder):
         return tuple(attention.project(maps) for attention, maps in pairs)
 
     def __call__(self, latents_nhwd: Array, context: tuple[KeysValues, ...], key: Array | None = None) -> Array:
-        """Frames (or differences to the last context frame) of future latents. key: draws the dropout of training."""
+        """Maps [B * F, H, W, 3 or 4] of future latents. key: draws the dropout of training."""
         x = self.stem(latents_nhwd)
         attentions = zip(attended_places(self.config), self.cross_attentions, context, strict=True)
         at_place = {place: (attention, keys) for place, attention, keys in attentions}

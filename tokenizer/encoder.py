@@ -27,20 +27,20 @@ def _side_after(config: TokenizerConfig, level: int) -> int:
 class Encoder(nnx.Module):
     """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels]."""
 
-    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws):
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, colours: int = 3):
         self.config = config
         first, last = config.channels[0], config.channels[-1]
         if config.stem_patch == 1:
-            self.stem = Convolution(3, first, draws=draws)
+            self.stem = Convolution(colours, first, draws=draws)
         else:
-            self.stem = Linear(3 * config.stem_patch**2, first, draws=draws)
+            self.stem = Linear(colours * config.stem_patch**2, first, draws=draws)
         widths = zip((first, *config.channels), config.channels, strict=False)
         self.blocks = nnx.List(
             Down(inputs, outputs, level < len(config.channels) - 1, config, draws=draws)
             for level, (inputs, outputs) in enumerate(widths)
         )
         self.mid = Mid(last, mid_attention, config, draws=draws)
-        self.out_norm = GroupNorm(last, config.norm_groups, EPSILON)
+        self.out_norm = GroupNorm(last, config.norm_groups, EPSILON, config.norm_alone)
         self.out = Convolution(last, config.latent_channels, draws=draws)
 
     def __call__(self, frames_nhwc: Array) -> tuple[Array, tuple[Array, ...]]:
@@ -63,11 +63,12 @@ class Encoder(nnx.Module):
 class FutureEncoder(Encoder):
     """The same, looking at the context after the blocks of `attended_levels`.
 
-    It sees whole future frames or, where the config has context_skip, their difference to the last context frame.
+    It sees whole future frames or, where the config has context_skip, the last context frame and the change from it.
     """
 
     def __init__(self, config: TokenizerConfig, *, draws: Draws):
-        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws)
+        colours = 6 if config.context_skip else 3
+        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws, colours=colours)
         self.cross_attentions = nnx.List(
             CrossAttention(config.channels[level], _side_after(config, level), config, draws=draws)
             for level in attended_levels(config)

@@ -23,9 +23,9 @@ class Draws:
         self._waiting.append((parameter, bound))
         return parameter
 
-    def kernel(self, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param:
-        """A kernel [..., in, out]: its outputs have `scale` times the standard deviation of its inputs."""
-        return self.uniform(shape, scale * math.sqrt(3 / math.prod(shape[:-1])))
+    def kernel(self, shape: tuple[int, ...]) -> nnx.Param:
+        """A kernel [..., in, out]: its outputs have the standard deviation of its inputs."""
+        return self.uniform(shape, math.sqrt(3 / math.prod(shape[:-1])))
 
     def fill(self, key: Array) -> None:
         """Give every waiting parameter its values."""

@@ -12,10 +12,10 @@ from tokenizer.initial import Draws
 
 
 class Linear(nnx.Module):
-    """A linear map of the last axis; also the published 1x1 convolutions. `scale` shrinks the initial kernel."""
+    """A linear map of the last axis; also the published 1x1 convolutions."""
 
-    def __init__(self, inputs: int, outputs: int, *, draws: Draws, scale: float = 1.0):
-        self.kernel = draws.kernel((inputs, outputs), scale)
+    def __init__(self, inputs: int, outputs: int, *, draws: Draws):
+        self.kernel = draws.kernel((inputs, outputs))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Array) -> Array:
@@ -25,9 +25,9 @@ class Linear(nnx.Module):
 class Convolution(nnx.Module):
     """3x3, channels last."""
 
-    def __init__(self, inputs: int, outputs: int, *, draws: Draws, stride: int = 1, scale: float = 1.0):
+    def __init__(self, inputs: int, outputs: int, *, draws: Draws, stride: int = 1):
         self.stride = stride
-        self.kernel = draws.kernel((3, 3, inputs, outputs), scale)
+        self.kernel = draws.kernel((3, 3, inputs, outputs))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_bhwc: Array) -> Array:
@@ -35,15 +35,18 @@ class Convolution(nnx.Module):
 
 
 class GroupNorm(nnx.Module):
-    """Group normalisation over all axes between the first and the last, and over each group of channels."""
+    """Group normalisation: each group of channels over all axes between the first and the last.
 
-    def __init__(self, channels: int, groups: int, epsilon: float):
-        self.groups, self.epsilon = groups, epsilon
+    alone: over the group's channels only, so that what happens at one place of a map leaves all others as they were.
+    """
+
+    def __init__(self, channels: int, groups: int, epsilon: float, alone: bool = False):
+        self.groups, self.epsilon, self.alone = groups, epsilon, alone
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(self, x: Array) -> Array:
-        x_bpc = x.reshape(len(x), -1, x.shape[-1])
+        x_bpc = x.reshape(-1, 1, x.shape[-1]) if self.alone else x.reshape(len(x), -1, x.shape[-1])
         # Positions first, channels kept: the form that vectorises. The variance of differences from the mean, not the
         # mean square less the squared mean, which cancels.
         centred = x_bpc - self._over_groups(x_bpc.mean(1))[:, None]

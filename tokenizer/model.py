@@ -7,6 +7,7 @@ from typing import NamedTuple
 import chex
 import flax.struct
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -26,7 +27,15 @@ class Context:
     tokens_bcn: Array  # int32 [B, C, N] in [0, context_codes)
     encoder_keys: tuple[KeysValues, ...]  # one a cross-attention of the future encoder; empty where not known
     decoder_keys: tuple[KeysValues, ...]  # one a cross-attention of the future decoder
-    last_frame_bhwc: Array  # float32 [B, H, W, 3]: what `context_skip` adds to
+    last_frame_bhwc: Array  # float32 [B, H, W, 3]: what `context_skip` paints over
+
+
+CHANGE_SCALE = 2.0
+"""Changes are mostly small: enlarged, they weigh as much at the future encoder's input as the picture does."""
+
+
+GREY, CLEAR = 0.5, 4.0
+"""What a new decoder paints with `context_skip`, and the logit of its transparency."""
 
 
 class Reconstruction(NamedTuple):
@@ -126,12 +135,15 @@ class CompressiveTokenizer(nnx.Module):
         )
 
     def _new_in(self, frames_bfhwc: Array, last_frame_bhwc: Array) -> Array:
-        """What the future encoder is shown: with context_skip, the difference that the decoder will add.
+        """What the future encoder is shown: with context_skip, the last context frame and the change from it.
 
-        Shown whole frames, the codes tell places apart before they tell motion: on handle-press 51 of 1000 came into use
-        within 300 steps and predicted no better than repeating the frame, against 637.
+        Shown whole frames alone, the codes tell places apart before they tell motion: on handle-press 51 of 1000 came into
+        use within 300 steps and predicted no better than repeating the frame, against 637 with the change.
         """
-        return frames_bfhwc - last_frame_bhwc[:, None] if self.config.context_skip else frames_bfhwc
+        if not self.config.context_skip:
+            return frames_bfhwc
+        last_bfhwc = jnp.broadcast_to(last_frame_bhwc[:, None], frames_bfhwc.shape)
+        return jnp.concatenate([last_bfhwc, CHANGE_SCALE * (frames_bfhwc - last_bfhwc)], axis=-1)
 
     def _future_latents(self, frames_bfhwc: Array, keys: tuple[KeysValues, ...], key: Array | None) -> Array:
         """Latents [B * F, n, D] before quantization."""
@@ -145,9 +157,9 @@ class CompressiveTokenizer(nnx.Module):
         """Frames [B, F, H, W, 3] of codes [B * F, n, D]."""
         side = self.config.grid // self.config.future_patch
         patches = self.future_from_code(codes).reshape(len(codes), side, side, -1)
-        frames = self.future_decoder(from_patches(patches, self.config.future_patch), keys, key)
-        frames_bfhwc = frames.reshape(len(last_frame_bhwc), -1, *frames.shape[1:])
-        return frames_bfhwc + last_frame_bhwc[:, None] if self.config.context_skip else frames_bfhwc
+        painted = self.future_decoder(from_patches(patches, self.config.future_patch), keys, key)
+        painted_bfhwc = painted.reshape(len(last_frame_bhwc), -1, *painted.shape[1:])
+        return painted_over(last_frame_bhwc[:, None], painted_bfhwc) if self.config.context_skip else painted_bfhwc
 
     def _context_tokens(self, indices: Array) -> Array:
         return indices.reshape(-1, self.config.context_frames, self.config.tokens_per_context)
@@ -155,6 +167,16 @@ class CompressiveTokenizer(nnx.Module):
     def _check_frames(self, frames: Array, count: int | None) -> None:
         chex.assert_shape(frames, (None, count, self.config.resolution, self.config.resolution, 3))
         chex.assert_type(frames, float)
+
+
+def painted_over(frames_bfhwc: Array, painted_bfhwc: Array) -> Array:
+    """Frames [B, 1 or F, H, W, 3] with what the future decoder painted [B, F, H, W, 3 colours + opacity] over them.
+
+    To add colours instead would make the decoder know, to the pixel, what it has to take away: on plate-slide the error on
+    moving pixels was 0.056 after 600 steps, against 0.029.
+    """
+    colours, opacity = painted_bfhwc[..., :3] + GREY, jax.nn.sigmoid(painted_bfhwc[..., 3:] - CLEAR)
+    return frames_bfhwc + opacity * (colours - frames_bfhwc)
 
 
 def _flat(frames_bthwc: Array) -> Array:

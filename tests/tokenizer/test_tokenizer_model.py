@@ -112,7 +112,7 @@ def test_the_training_path_computes_what_encoding_and_decoding_compute(config):
 
 
 @both
-def test_decoding_from_tokens_alone_is_decoding_with_features_but_for_the_last_frame_added_to(config):
+def test_decoding_from_tokens_alone_is_decoding_with_features_but_for_the_last_frame_painted_over(config):
     out = everything(config, frames(config, 2), frames(config, 3, seed=1))
     np.testing.assert_allclose(out["from_tokens"], out["from_features"], atol=1e-4)
     assert np.allclose(out["from_tokens"], out["decoded"], atol=1e-4) != config.context_skip
@@ -140,18 +140,19 @@ def test_a_context_frame_is_encoded_on_its_own(config):
 
 @both
 def test_the_context_changes_how_future_frames_are_encoded_and_decoded(config):
-    future = frames(config, 3, seed=1)
-    one, other = (everything(config, frames(config, 2, seed=seed), future) for seed in (0, 3))
+    context, future = frames(config, 2), frames(config, 3, seed=1)
+    # The last frame stays: with context_skip it is seen by itself as well.
+    elsewhere = context.at[:, 0].set(frames(config, 1, seed=3)[:, 0])
+    one, other = (everything(config, frames_bchwc, future) for frames_bchwc in (context, elsewhere))
     assert np.abs(one["together"].future_latents - other["together"].future_latents).max() > 1e-4
-    last = [out["context"].last_frame_bhwc[:, None] * config.context_skip for out in (one, other)]
-    assert np.abs((one["fixed_tokens"] - last[0]) - (other["fixed_tokens"] - last[1])).max() > 1e-4
+    assert np.abs(one["fixed_tokens"] - other["fixed_tokens"]).max() > 1e-4
 
 
 def test_with_context_skip_an_untrained_decoder_repeats_the_last_frame():
     params = nnx.split(nnx.jit(lambda: CompressiveTokenizer(LAPTOP, rngs=nnx.Rngs(0)))())[1]
     context = frames(LAPTOP, 2)
     decoded = run(LAPTOP, params, context, frames(LAPTOP, 3, seed=1))["decoded"]
-    assert np.abs(decoded - context[:, -1:]).max() < 0.1
+    assert np.abs(decoded - context[:, -1:]).mean() < 0.05
 
 
 def test_recomputing_changes_memory_only():
@@ -219,13 +220,16 @@ def test_frames_of_another_resolution_or_type_are_refused():
             model.encode_context(wrong)
 
 
-def test_with_context_skip_a_future_frame_equal_to_the_last_context_frame_codes_like_any_other_such_frame():
-    model, rng = merge(LAPTOP, params_of(LAPTOP)), np.random.default_rng(3)
-    context = jnp.asarray(rng.uniform(size=(1, 2, 16, 16, 3)), jnp.float32)
-    shift = jnp.asarray(rng.uniform(-0.1, 0.1, size=(16, 16, 3)), jnp.float32)
-    code = model.encode_context(context)
-    moved = code.replace(last_frame_bhwc=code.last_frame_bhwc + shift)
-    # Only the difference counts: a frame and the frame it is compared with may move together.
-    np.testing.assert_array_equal(
-        model.encode_future(code.last_frame_bhwc[:, None], code), model.encode_future(moved.last_frame_bhwc[:, None], moved)
-    )
+def test_with_norms_of_each_place_alone_motion_in_one_corner_leaves_the_other_corners_code():
+    together = dataclasses.replace(LAPTOP, resolution=64, norm_alone=False)
+    alone = dataclasses.replace(together, norm_alone=True)
+    context, still = frames(alone, 2), frames(alone, 1, seed=1)
+    moved = still.at[:, :, :8, :8].set(0.0)
+
+    def far_corner(config):
+        latents = everything(config, context, jnp.concatenate([still, moved], axis=1))["together"].future_latents
+        return latents.reshape(len(context), 2, *latents.shape[1:])[:, :, -1]
+
+    np.testing.assert_array_equal(*far_corner(alone).swapaxes(0, 1))
+    spanning = far_corner(together)
+    assert np.abs(spanning[:, 0] - spanning[:, 1]).max() > 1e-3
