@@ -99,7 +99,7 @@ def compare(
 
 
 def evaluate_model(
-    config: WorldModelConfig, params: Any, held_out: Sequence[Episode], horizon: int, per_episode: int = 8
+    config: WorldModelConfig, params: Any, held_out: Sequence[Episode], horizon: int, per_episode: int = 4
 ) -> Comparison:
     """Imagine the most likely future of held-out segments, with their own actions and with another episode's.
 

@@ -20,7 +20,7 @@ class Experiment:
     seed: int = 0
     render_quality: Literal["fast", "full"] = "fast"
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
-    held_out: int = 4  # scripted episodes that only measure the world model
+    held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
     keep_checkpoints: int = 2
     mbpo: MBPOConfig = MBPOConfig()
 

@@ -1,11 +1,11 @@
-"""Episodes of Meta-World's own scripted policies: demonstrations for the replay, held-out ones for the world model."""
+"""Episodes that no learner played: Meta-World's scripted policies as demonstrations, random actions to judge a model."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from agent.acting import as_episode, play
 from agent.events import Clock, Progress
 from agent.replay import Episode, EpisodeError, load_episode, save_episode
 from experiments.errors import UsageError
-from experiments.metaworld import SUFFIX, MetaWorld
+from experiments.metaworld import AGENT_STEPS, SUFFIX, MetaWorld
 
 TRIES = 10
 """Starts tried for one episode before giving up: some scripted policies fail from some of them."""
@@ -64,6 +64,25 @@ def scripted_episode(env: MetaWorld, rng: np.random.Generator, noise: float = 0.
         # Clipped before the noise, which would vanish beside actions that are far out of range; `play` clips after it.
         return np.clip(action, -1, 1) + noise * rng.normal(size=4)
 
+    return _played(env, rng, choose)
+
+
+def collect_random(
+    env: MetaWorld, folder: str | os.PathLike, count: int, seed: int, hold: int, phase: str
+) -> Iterator[Progress]:
+    """Write episodes of uniform random actions, each held for `hold` agent steps, until the folder holds `count`."""
+    for index in range(count):
+        path = pathlib.Path(folder) / f"{index:03d}.npz"
+        if path.exists():
+            load_episode(path)
+        else:
+            rng = np.random.default_rng([seed, index])
+            actions = rng.uniform(-1, 1, (AGENT_STEPS, 4)).repeat(hold, axis=0)
+            save_episode(path, _played(env, rng, lambda observation_hwc, step, actions=actions: actions[step]))
+        yield Progress(Clock(), phase, index + 1, count)
+
+
+def _played(env: MetaWorld, rng: np.random.Generator, choose: Callable[[np.ndarray, int], np.ndarray]) -> Episode:
     parts: tuple = ()
     for _, parts in play(env, int(rng.integers(2**31)), 1, choose):
         pass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterable
 
+from agent.events import Progress
 from agent.mbpo import MBPO, Snapshot
 from agent.replay import Episode
 from experiments.checkpoints import Checkpoints
 from experiments.config import Experiment
-from experiments.demonstrations import collect, load_folder
+from experiments.demonstrations import collect, collect_random, load_folder
 from experiments.metaworld import MetaWorld
 from experiments.metrics import drop_after
 from experiments.progress import ProgressDisplay
@@ -52,18 +54,35 @@ def _episodes(
     """Demonstrations and held-out episodes: from a folder, or collected once and kept in the run folder."""
     if given is None:
         own = folder.path / "demonstrations"
-        source = _collected(env, own, experiment.demonstrations, experiment.seed, "demonstrations", display)
+        count = experiment.demonstrations
+        source = _collected(collect(env, own, count, experiment.seed), own, count, display)
     else:
         source = load_folder(given)[: experiment.demonstrations]
-    count = experiment.held_out if experiment.mbpo.world_model is not None else 0
-    seed = experiment.seed + HELD_OUT_SEED
-    return source, _collected(env, folder.path / "held_out", count, seed, "held-out episodes", display)
+    return source, _held_out(experiment, env, folder, display) if experiment.mbpo.world_model is not None else []
+
+
+def _held_out(
+    experiment: Experiment, env: MetaWorld, folder: RunFolder, display: ProgressDisplay
+) -> list[Episode]:
+    """Scripted episodes and random ones in turn, so that each is judged under the actions of the other kind as well."""
+    count, seed = experiment.held_out, experiment.seed + HELD_OUT_SEED
+    scripted, random = folder.path / "held_out" / "scripted", folder.path / "held_out" / "random"
+    hold = experiment.mbpo.random_hold_agent_steps
+    return [
+        episode
+        for pair in zip(
+            _collected(collect(env, scripted, count, seed, phase="held-out episodes"), scripted, count, display),
+            _collected(collect_random(env, random, count, seed, hold, "held-out episodes"), random, count, display),
+            strict=True,
+        )
+        for episode in pair
+    ]
 
 
 def _collected(
-    env: MetaWorld, folder: pathlib.Path, count: int, seed: int, phase: str, display: ProgressDisplay
+    collecting: Iterable[Progress], folder: pathlib.Path, count: int, display: ProgressDisplay
 ) -> list[Episode]:
-    for progress in collect(env, folder, count, seed, phase=phase):
+    for progress in collecting:
         display.update(progress)
     return load_folder(folder)[:count] if count else []
 
