@@ -49,7 +49,7 @@ def with_action_size(
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, action_size=action_size))
     if action_size == known:
         return config, params
-    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout.vocabulary)))
+    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
     kernel, bias = ("action", "kernel"), ("action", "bias")
     old_rows = flat[kernel][...] if known else jnp.zeros((0, config.transformer.width))

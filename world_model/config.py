@@ -20,6 +20,7 @@ class TransformerConfig:
     dropout: float = 0.1  # on attention weights, in training
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
+    place_embedding: bool = False  # learned, of each place in a frame; not published, but learned from less data
     norm_epsilon: float = 1e-6
     rotary_base: float = 10_000.0
     initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero

@@ -44,7 +44,7 @@ def load(folder: str | os.PathLike) -> tuple[WorldModelConfig, WorldModelParams]
     if not own:
         document = _read_json(folder / TRANSFORMER_CONFIG)
         config = dataclasses.replace(config, transformer=published.to_config(document, transformer_tensors, vocabulary))
-    transformer = published.import_params(config.transformer, vocabulary, transformer_tensors)
+    transformer = published.import_params(config.transformer, config.layout, transformer_tensors)
     return config, WorldModelParams(tokenizer, transformer)
 
 

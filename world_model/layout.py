@@ -107,6 +107,16 @@ class SequenceLayout:
         """Positions [C - 1] of the slots that open the second context frame and later ones."""
         return self.context_positions()[1:, 0] - 1
 
+    @property
+    def places(self) -> int:
+        """How many places there are: each position of the context, each of a future frame, its slot included."""
+        return self.context_length + self.frame_length
+
+    def place(self, positions: Array) -> Array:
+        """The place in [0, places) of each position: the same in every future frame."""
+        beyond = positions - self.context_length
+        return jnp.where(beyond < 0, positions, self.context_length + beyond % self.frame_length)
+
     # --- actions and rewards of a segment -----------------------------------------------------------------------
 
     def future_actions(self, actions_bta: Array, future_frames: int) -> Array:

@@ -28,13 +28,13 @@ def tokenizer_of(config: WorldModelConfig, params: WorldModelParams) -> Compress
 
 def transformer_of(config: WorldModelConfig, params: WorldModelParams) -> Transformer:
     """Cheap, also while tracing."""
-    return transformer.merge(config.transformer, config.layout.vocabulary, params.transformer)
+    return transformer.merge(config.transformer, config.layout, params.transformer)
 
 
 def sizes(config: WorldModelConfig) -> dict[str, int]:
     """Numbers in the tokenizer and in the transformer, counted without allocating any."""
     parts = {
         "tokenizer": tokenizer.abstract_params(config.tokenizer),
-        "transformer": transformer.abstract(config.transformer, config.layout.vocabulary),
+        "transformer": transformer.abstract(config.transformer, config.layout),
     }
     return {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in parts.items()}

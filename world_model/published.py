@@ -14,6 +14,7 @@ from flax import nnx
 from tokenizer.published import PublishedError, check
 from world_model import transformer
 from world_model.config import TransformerConfig
+from world_model.layout import SequenceLayout
 
 FIXED = {
     "model_type": "llama",
@@ -128,12 +129,14 @@ def _names(config: TransformerConfig) -> list[tuple[tuple, tuple[str, ...], bool
     beside = {"action": bool(config.action_size), "reward": config.reward_head}
     for ours, theirs in ((name, f"{name}_linear") for name, present in beside.items() if present):
         rows += [((ours, "kernel"), (f"{theirs}.weight",), True), ((ours, "bias"), (f"{theirs}.bias",), False)]
+    if config.place_embedding:  # ours alone; the published transformers have none
+        rows.append((("place", "embedding"), ("place_embedding.weight",), False))
     return rows
 
 
-def _expected_shapes(config: TransformerConfig, vocabulary: int) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: TransformerConfig, layout: SequenceLayout) -> dict[str, tuple[int, ...]]:
     """The published name and shape of every tensor."""
-    flat = dict(nnx.to_flat_state(transformer.abstract(config, vocabulary)))
+    flat = dict(nnx.to_flat_state(transformer.abstract(config, layout)))
     shapes = {}
     for path, names, transposed in _names(config):
         shape = flat[path].shape
@@ -142,14 +145,14 @@ def _expected_shapes(config: TransformerConfig, vocabulary: int) -> dict[str, tu
     return shapes
 
 
-def import_params(config: TransformerConfig, vocabulary: int, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+def import_params(config: TransformerConfig, layout: SequenceLayout, tensors: Mapping[str, np.ndarray]) -> nnx.State:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
-    check("transformer", tensors, _expected_shapes(config, vocabulary))
+    check("transformer", tensors, _expected_shapes(config, layout))
     params = {}
     for path, names, transposed in _names(config):
         parts = [tensors[name].astype(np.float32) for name in names]
         params[path] = np.concatenate([part.T if transposed else part for part in parts], axis=-1)
-    flat = nnx.to_flat_state(transformer.abstract(config, vocabulary))
+    flat = nnx.to_flat_state(transformer.abstract(config, layout))
     return nnx.from_flat_state([(path, variable.replace(params[path])) for path, variable in flat])
 
 

@@ -54,7 +54,7 @@ def init(config: WorldModelConfig, key: Array) -> WorldModelState:
 @functools.partial(jax.jit, static_argnames="config")
 def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
     """A new transformer and its optimizer."""
-    params = transformer.init_params(config.transformer, config.layout.vocabulary, key)
+    params = transformer.init_params(config.transformer, config.layout, key)
     return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
 
 
@@ -100,7 +100,7 @@ def losses(
     with a reward head, `reward_loss`: the squared error of symlog rewards (paper equation 7). A key turns dropout on.
     """
     layout = config.layout
-    model = transformer.merge(config.transformer, layout.vocabulary, params)
+    model = transformer.merge(config.transformer, layout, params)
     hidden_bld = future_hidden(layout, model, tokens_bl, actions_bta, key)
     # Each hidden state predicts the next token; the last one of the segment has none to predict.
     labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]

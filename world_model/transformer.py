@@ -12,6 +12,7 @@ from jax import Array
 
 from world_model.attention import Attention, Cache, rotary_table
 from world_model.config import TransformerConfig
+from world_model.layout import SequenceLayout
 
 
 class FeedForward(nnx.Module):
@@ -61,15 +62,17 @@ class Transformer(nnx.Module):
     fills a cache, only its keys and values.
     """
 
-    def __init__(self, config: TransformerConfig, vocabulary: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, layout: SequenceLayout, *, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(config.initial_std)
-        self.config = config
-        self.embedding = nnx.Embed(vocabulary, config.width, embedding_init=normal, rngs=rngs)
+        self.config, self.layout = config, layout
+        self.embedding = nnx.Embed(layout.vocabulary, config.width, embedding_init=normal, rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
-        self.head = nnx.Linear(config.width, vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        self.head = nnx.Linear(config.width, layout.vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        zeros = nnx.initializers.zeros_init()
+        if config.place_embedding:
+            self.place = nnx.Embed(layout.places, config.width, embedding_init=zeros, rngs=rngs)
         if config.action_size:
-            zeros = nnx.initializers.zeros_init()
             self.action = nnx.Linear(config.action_size, config.width, kernel_init=zeros, rngs=rngs)
         if config.reward_head:
             self.reward = nnx.Linear(config.width, 1, kernel_init=normal, rngs=rngs)
@@ -92,7 +95,7 @@ class Transformer(nnx.Module):
         """The last hidden states [B, L - first, D] from position `first` on. A key turns dropout on."""
         table = jnp.asarray(rotary_table(self.config, embeddings_bld.shape[1]))
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        x = embeddings_bld
+        x = self._placed(embeddings_bld, jnp.arange(embeddings_bld.shape[1]))
         for block, block_key in zip(self.blocks[:-1], keys[:-1], strict=True):
             x, _, _ = block(x, table, 0, block_key)
         x, _, _ = self.blocks[-1](x, table, first, keys[-1])
@@ -102,7 +105,7 @@ class Transformer(nnx.Module):
         """A cache with room for `positions` tokens, filled with the given ones."""
         length = embeddings_bld.shape[1]
         table = jnp.asarray(rotary_table(self.config, length))
-        x, cached = embeddings_bld, []
+        x, cached = self._placed(embeddings_bld, jnp.arange(length)), []
         for block in self.blocks[:-1]:
             x, keys, values = block(x, table)
             cached.append((keys, values))
@@ -116,12 +119,15 @@ class Transformer(nnx.Module):
         """The last hidden state [B, D] of one more token, and the cache with it."""
         table = jnp.asarray(rotary_table(self.config, cache.positions))
         here = jax.lax.dynamic_slice_in_dim(table, cache.length, 1, axis=1)
-        x, keys, values = embedding_bd[:, None], [], []
+        x, keys, values = self._placed(embedding_bd[:, None], cache.length[None]), [], []
         for block, layer_keys, layer_values in zip(self.blocks, cache.keys, cache.values, strict=True):
             x, layer_keys, layer_values = block.step(x, here, layer_keys, layer_values, cache.length)
             keys.append(layer_keys)
             values.append(layer_values)
         return self.norm(x)[:, 0], Cache(tuple(keys), tuple(values), cache.length + 1)
+
+    def _placed(self, embeddings_bld: Array, positions_l: Array) -> Array:
+        return embeddings_bld + self.place(self.layout.place(positions_l)) if self.config.place_embedding else embeddings_bld
 
     def rewards(self, hidden_bfd: Array) -> Array:
         """Rewards [B, F] in symlog space, from the hidden states of the frames' last tokens."""
@@ -129,21 +135,21 @@ class Transformer(nnx.Module):
 
 
 @functools.lru_cache(maxsize=64)
-def _graph(config: TransformerConfig, vocabulary: int) -> tuple[nnx.GraphDef, nnx.State]:
-    model = nnx.eval_shape(lambda: Transformer(config, vocabulary, rngs=nnx.Rngs(0)))
+def _graph(config: TransformerConfig, layout: SequenceLayout) -> tuple[nnx.GraphDef, nnx.State]:
+    model = nnx.eval_shape(lambda: Transformer(config, layout, rngs=nnx.Rngs(0)))
     return nnx.split(model)
 
 
-def abstract(config: TransformerConfig, vocabulary: int) -> nnx.State:
+def abstract(config: TransformerConfig, layout: SequenceLayout) -> nnx.State:
     """The parameters' names, shapes and dtypes, without any array."""
-    return _graph(config, vocabulary)[1]
+    return _graph(config, layout)[1]
 
 
-def merge(config: TransformerConfig, vocabulary: int, params: nnx.State) -> Transformer:
+def merge(config: TransformerConfig, layout: SequenceLayout, params: nnx.State) -> Transformer:
     """The transformer with the given parameters; cheap, no initialisation."""
-    return nnx.merge(_graph(config, vocabulary)[0], params)
+    return nnx.merge(_graph(config, layout)[0], params)
 
 
-def init_params(config: TransformerConfig, vocabulary: int, key: Array) -> nnx.State:
+def init_params(config: TransformerConfig, layout: SequenceLayout, key: Array) -> nnx.State:
     """Fresh parameters."""
-    return nnx.state(Transformer(config, vocabulary, rngs=nnx.Rngs(key)), nnx.Param)
+    return nnx.state(Transformer(config, layout, rngs=nnx.Rngs(key)), nnx.Param)

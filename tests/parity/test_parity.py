@@ -14,7 +14,7 @@ from tokenizer import CompressiveTokenizer, TokenizerConfig, abstract_params, me
 from tokenizer import published as published_tokenizer
 from tokenizer.initial import Draws
 from tokenizer.quantize import VectorQuantizer
-from world_model import TransformerConfig, published, transformer
+from world_model import SequenceLayout, TransformerConfig, published, transformer
 from world_model.transformer import Transformer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -60,8 +60,9 @@ def assert_close(ours, theirs):
 def llama() -> tuple[Transformer, dict[str, np.ndarray], jax.Array]:
     """Our transformer with the reference's weights, the reference's results, and the embeddings with actions added."""
     weights, expected = golden("llama")
-    vocabulary = len(weights["llm.lm_head.weight"])
-    model = transformer.merge(LLAMA, vocabulary, published.import_params(LLAMA, vocabulary, weights))
+    codes = len(weights["llm.lm_head.weight"]) - 2
+    layout = SequenceLayout(1, 1, 1, context_codes=1, future_codes=codes - 1)
+    model = transformer.merge(LLAMA, layout, published.import_params(LLAMA, layout, weights))
     embeddings = model.embed(jnp.asarray(expected["tokens"]))
     slots = expected["slots"]
     embeddings = embeddings.at[:, slots].set(model.act(embeddings[:, slots], jnp.asarray(expected["actions"])))

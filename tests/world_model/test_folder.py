@@ -74,7 +74,7 @@ def test_a_laptop_kind_of_model_is_read_back_too(tmp_path, config):
     )
     config = dataclasses.replace(config, tokenizer=tokenizer)
     shapes = WorldModelParams(
-        abstract_params(tokenizer), transformer.abstract(config.transformer, config.layout.vocabulary)
+        abstract_params(tokenizer), transformer.abstract(config.transformer, config.layout)
     )
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
@@ -87,7 +87,7 @@ def test_the_tensors_have_the_published_names_and_shapes(config, saved):
     shapes = {name: tensor.shape for name, tensor in load_file(saved / TRANSFORMER).items()}
     assert shapes == {f"llm.{name}": shape for name, shape in PUBLISHED_NAMES.items()} | BESIDE
     action_free = dataclasses.replace(config.transformer, action_size=0, reward_head=False)
-    assert published._expected_shapes(action_free, config.layout.vocabulary) == PUBLISHED_NAMES
+    assert published._expected_shapes(action_free, config.layout) == PUBLISHED_NAMES
 
 
 def test_the_published_layout_alone_is_enough_where_it_can_say_the_configuration(model, saved, config):

@@ -66,6 +66,15 @@ def test_every_position_belongs_to_exactly_one_thing():
     assert sorted(np.concatenate([part.ravel() for part in parts]).tolist()) == list(range(layout.length(4)))
 
 
+def test_a_place_is_the_same_in_every_future_frame_and_no_other_positions():
+    layout = _layout(2)
+    places = np.asarray(layout.place(jnp.arange(layout.length(3))))
+    assert places[: layout.context_length].tolist() == list(range(layout.context_length))
+    frames = places[layout.context_length :].reshape(3, layout.frame_length)
+    assert (frames == frames[0]).all()
+    assert sorted({*places}) == list(range(layout.places))
+
+
 def test_the_published_vocabulary_and_length():
     assert (PUBLISHED.vocabulary, PUBLISHED.context_slot, PUBLISHED.future_slot) == (16386, 16384, 16385)
     assert PUBLISHED.future_ids == slice(8192, 16384)

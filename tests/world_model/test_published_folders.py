@@ -47,7 +47,7 @@ VARIANTS = {
 def write_published(path, config: WorldModelConfig) -> int:
     """Write config.json and tensors as published, every number in them another one; returns how many there are."""
     shapes = WorldModelParams(
-        abstract_params(config.tokenizer), transformer.abstract(config.transformer, config.layout.vocabulary)
+        abstract_params(config.tokenizer), transformer.abstract(config.transformer, config.layout)
     )
     folder.save(path, config, jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes))
     (path / folder.CONFIG).unlink()

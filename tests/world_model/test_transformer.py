@@ -7,11 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from world_model import TransformerConfig, WorldModelConfig, sizes
+from world_model import TransformerConfig, WorldModel, WorldModelConfig, sizes
 from world_model.params import transformer_of
 
 
-def test_cached_decoding_equals_scoring_the_whole_sequence(config, model, frames, actions):
+@pytest.fixture(params=[False, True], ids=["as published", "with place embeddings"])
+def either(request, config, model):
+    """The model as it is, and with places that matter."""
+    if not request.param:
+        return config, model
+    transformer = dataclasses.replace(config.transformer, place_embedding=True)
+    config = dataclasses.replace(config, transformer=transformer)
+    placed = WorldModel.init(config, jax.random.key(0))
+    table = placed.params.transformer["place"]["embedding"]
+    table[...] = jax.random.normal(jax.random.key(1), table.shape)
+    return config, placed
+
+
+def test_cached_decoding_equals_scoring_the_whole_sequence(either, frames, actions):
+    config, model = either
     layout, transformer = config.layout, transformer_of(config, model.params)
     tokens, _ = model.tokenize(frames)
     logits, rewards = model.score(tokens, actions)
