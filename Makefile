@@ -1,9 +1,10 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what they need into .venv first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+PARITY := .venv-parity
 STAMP := $(VENV)/installed
 
-.PHONY: demo test lint renderer lock clean
+.PHONY: demo test test-parity lint renderer lock clean
 
 demo: $(STAMP) renderer
 	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press $(DEMO)
@@ -11,6 +12,16 @@ demo: $(STAMP) renderer
 test: $(STAMP) renderer
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/python -m pytest
+
+# The references that the golden files come from (PyTorch) have an environment of their own: they share nothing with ours.
+test-parity: $(STAMP) $(PARITY)/installed
+	$(PARITY)/bin/python tests/parity/make_golden.py --check
+	$(VENV)/bin/python -m pytest tests/parity
+
+$(PARITY)/installed: tests/parity/requirements.txt
+	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet -r $<
+	touch $@
 
 # The lock holds exact versions with hashes; the project itself then needs nothing more.
 $(STAMP): requirements.lock setup.cfg pyproject.toml
@@ -27,4 +38,4 @@ lock:
 	uv pip compile setup.cfg --extra test --python-version 3.11 --generate-hashes -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(PARITY) build *.egg-info

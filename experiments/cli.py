@@ -140,10 +140,27 @@ def _report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _import_weights(arguments: Sequence[str]) -> int:
+    """Read a folder of published weights, check every tensor, and write a folder of our own."""
+    parser = argparse.ArgumentParser(prog="ivideogpt import-weights", description=_import_weights.__doc__)
+    parser.add_argument("source", metavar="SRC", help="a folder in the published layout, or a name on the hub")
+    parser.add_argument("destination", metavar="DST", type=pathlib.Path, help="the folder to write")
+    parser.add_argument("--context-frames", type=int, metavar="N", help="make it a model of N context frames")
+    parser.add_argument("--action-size", type=int, metavar="A", help="let it take actions of A numbers")
+    options = parser.parse_args(arguments)
+    from experiments.import_weights import describe, import_weights
+
+    config = import_weights(options.source, options.destination, options.context_frames, options.action_size)
+    print(describe(config))
+    print(f"written to {options.destination}")
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "report": _report,
     "collect-demos": _collect_demos,
+    "import-weights": _import_weights,
     "tasks": _tasks,
     "doctor": _doctor,
 }

@@ -97,7 +97,7 @@ _FIELDS = {
 
 
 def to_config(published: Mapping) -> TokenizerConfig:
-    """The config of a published config.json. Raises PublishedError for a missing or an unknown kind of setting."""
+    """The config of a published config.json. Raises PublishedError for settings that are missing, unknown or at odds."""
     differing = {name: published[name] for name, value in _FIXED.items() if published.get(name, value) != value}
     if published.get("vq_embed_dim") not in (None, published.get("latent_channels")):
         differing["vq_embed_dim"] = published["vq_embed_dim"]
@@ -107,7 +107,10 @@ def to_config(published: Mapping) -> TokenizerConfig:
     if missing:
         raise PublishedError(f"tokenizer/config.json: {', '.join(missing)} missing")
     fields = {ours: published[theirs] for theirs, ours in _FIELDS.items()}
-    return TokenizerConfig(**fields | {"channels": tuple(fields["channels"])})
+    try:
+        return TokenizerConfig(**fields | {"channels": tuple(fields["channels"])})
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise PublishedError(f"tokenizer/config.json: {error}") from None
 
 
 def from_config(config: TokenizerConfig) -> dict:
@@ -133,7 +136,7 @@ def from_config(config: TokenizerConfig) -> dict:
 def import_params(config: TokenizerConfig, tensors: Mapping[str, np.ndarray]) -> nnx.State:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
     places, flat = _places(config), dict(nnx.to_flat_state(abstract_params(config)))
-    _check(tensors, _expected_shapes(places, flat))
+    check("tokenizer", tensors, _expected_shapes(places, flat))
     for name, place in places.items():
         shares = np.split(np.asarray(tensors[name], np.float32), len(place.paths))
         for path, share in zip(place.paths, shares, strict=True):
@@ -168,16 +171,17 @@ def with_context_frames(
     return changed, nnx.from_flat_state(flat)
 
 
-def _check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
+def check(part: str, tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise PublishedError unless the tensors are exactly the expected ones, naming the first that is not."""
     for name, shape in expected.items():
         if name not in tensors:
-            raise PublishedError(f"tokenizer tensor '{name}' is missing: expected shape {shape}, found none")
-        if tuple(tensors[name].shape) != shape:
-            raise PublishedError(f"tokenizer tensor '{name}': expected shape {shape}, found {tensors[name].shape}")
+            raise PublishedError(f"{part} tensor '{name}' is missing: expected shape {shape}, found none")
+        if tensors[name].shape != shape:
+            raise PublishedError(f"{part} tensor '{name}': expected shape {shape}, found {tensors[name].shape}")
     for name in tensors:
         if name not in expected:
             raise PublishedError(
-                f"tokenizer tensor '{name}' of shape {tensors[name].shape} has no place here: expected none"
+                f"{part} tensor '{name}' of shape {tensors[name].shape} has no place here: expected none"
             )
 
 

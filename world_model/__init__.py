@@ -1,5 +1,6 @@
 """Tokens and actions to next tokens and rewards: the interactive world model of iVideoGPT (paper section 3)."""
 
+from world_model.adapt import pad_actions
 from world_model.config import TransformerConfig, WorldModelConfig
 from world_model.imagination import Dream, Imagined, imagine, rollout
 from world_model.layout import SequenceLayout
@@ -22,6 +23,7 @@ __all__ = [
     "imagine",
     "init",
     "init_transformer",
+    "pad_actions",
     "rollout",
     "score",
     "sizes",

@@ -36,17 +36,24 @@ def load(folder: str | os.PathLike) -> tuple[WorldModelConfig, WorldModelParams]
     """
     folder = pathlib.Path(folder)
     tokenizer_tensors, transformer_tensors = (_read_tensors(folder / name) for name in (TOKENIZER, TRANSFORMER))
-    if (folder / CONFIG).exists():
-        config = _read_config(folder / CONFIG)
-    else:
-        config = WorldModelConfig(
-            tokenizer=published_tokenizer.to_config(_read_json(folder / TOKENIZER_CONFIG)),
-            transformer=published.to_config(_read_json(folder / TRANSFORMER_CONFIG), transformer_tensors),
-        )
-    return config, WorldModelParams(
-        tokenizer=published_tokenizer.import_params(config.tokenizer, tokenizer_tensors),
-        transformer=published.import_params(config.transformer, config.layout.vocabulary, transformer_tensors),
-    )
+    own = (folder / CONFIG).exists()
+    config = _read_config(folder / CONFIG) if own else _with_published_tokenizer(folder)
+    # Checked first: what the tokenizer's tensors confirm, the transformer has to agree with.
+    tokenizer = published_tokenizer.import_params(config.tokenizer, tokenizer_tensors)
+    vocabulary = config.layout.vocabulary
+    if not own:
+        document = _read_json(folder / TRANSFORMER_CONFIG)
+        config = dataclasses.replace(config, transformer=published.to_config(document, transformer_tensors, vocabulary))
+    transformer = published.import_params(config.transformer, vocabulary, transformer_tensors)
+    return config, WorldModelParams(tokenizer, transformer)
+
+
+def _with_published_tokenizer(folder: pathlib.Path) -> WorldModelConfig:
+    """A config with the published tokenizer, whose transformer is still to be read."""
+    tokenizer = published_tokenizer.to_config(_read_json(folder / TOKENIZER_CONFIG))
+    # A default segment has no room for a long context; nothing published says how long one was.
+    segment_frames = max(WorldModelConfig().segment_frames, tokenizer.context_frames + 1)
+    return WorldModelConfig(tokenizer, segment_frames=segment_frames)
 
 
 def save(folder: str | os.PathLike, config: WorldModelConfig, params: WorldModelParams) -> None:
@@ -100,9 +107,12 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _read_json(path: pathlib.Path) -> dict:
     _require(path)
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        document = json.loads(path.read_text())
+    except ValueError as error:
         raise PublishedError(f"{path}: no JSON ({error})") from None
+    if not isinstance(document, dict):
+        raise PublishedError(f"{path}: expected a JSON object of settings, found {type(document).__name__}")
+    return document
 
 
 def _require(path: pathlib.Path) -> None:

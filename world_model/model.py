@@ -11,6 +11,7 @@ from jax import Array
 
 from world_model import folder as folders
 from world_model import imagination, scoring, training
+from world_model.adapt import with_action_size, with_context_frames
 from world_model.config import WorldModelConfig
 from world_model.imagination import Dream, Imagined
 from world_model.params import WorldModelParams
@@ -31,9 +32,20 @@ class WorldModel:
         return cls(config, training.init(config, key).params)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike) -> WorldModel:
-        """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does."""
-        return cls(*folders.load(folder))
+    def from_pretrained(
+        cls, folder: str | os.PathLike, context_frames: int | None = None, action_size: int | None = None
+    ) -> WorldModel:
+        """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does.
+
+        context_frames C and action_size A: make it a model of others than it has been trained for, as
+        `world_model.adapt` does; ValueError where that cannot be.
+        """
+        config, params = folders.load(folder)
+        if context_frames is not None:
+            config, params = with_context_frames(config, params, context_frames)
+        if action_size is not None:
+            config, params = with_action_size(config, params, action_size)
+        return cls(config, params)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once."""

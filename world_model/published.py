@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from flax import nnx
 
-from tokenizer.published import PublishedError
+from tokenizer.published import PublishedError, check
 from world_model import transformer
 from world_model.config import TransformerConfig
 
@@ -36,8 +36,8 @@ REQUIRED = {
 }
 
 
-def to_config(published: Mapping, tensors: Mapping[str, np.ndarray]) -> TransformerConfig:
-    """The configuration that a config.json and the tensors beside it describe."""
+def to_config(published: Mapping, tensors: Mapping[str, np.ndarray], vocabulary: int) -> TransformerConfig:
+    """The configuration that a config.json and the tensors beside it describe; the tokenizer says the vocabulary."""
     missing = sorted(REQUIRED - published.keys())
     if missing:
         raise PublishedError(f"transformer/config.json: {', '.join(missing)} missing")
@@ -46,20 +46,44 @@ def to_config(published: Mapping, tensors: Mapping[str, np.ndarray]) -> Transfor
         differing["num_key_value_heads"] = published["num_key_value_heads"]
     if differing:
         raise PublishedError(f"transformer/config.json: {differing} is not what this transformer computes")
-    action = tensors.get("action_linear.weight")
-    return TransformerConfig(
-        layers=published["num_hidden_layers"],
-        width=published["hidden_size"],
-        heads=published["num_attention_heads"],
-        feed_forward=published["intermediate_size"],
-        max_positions=published["max_position_embeddings"],
-        dropout=published["attention_dropout"],
-        action_size=0 if action is None else action.shape[1],
-        reward_head="reward_linear.weight" in tensors,
-        norm_epsilon=published["rms_norm_eps"],
-        rotary_base=published.get("rope_theta", 10_000.0),
-        initial_std=published.get("initializer_range", 0.02),
-    )
+    if published.get("vocab_size", vocabulary) != vocabulary:
+        raise PublishedError(
+            f"transformer/config.json: vocab_size is {published['vocab_size']}, but the tokenizer's codes and slots are "
+            f"{vocabulary}"
+        )
+    action_size = _action_size(published["hidden_size"], tensors)
+    try:
+        return TransformerConfig(
+            layers=published["num_hidden_layers"],
+            width=published["hidden_size"],
+            heads=published["num_attention_heads"],
+            feed_forward=published["intermediate_size"],
+            max_positions=published["max_position_embeddings"],
+            dropout=published["attention_dropout"],
+            action_size=action_size,
+            reward_head=_has_layer(tensors, "reward_linear"),
+            norm_epsilon=published["rms_norm_eps"],
+            rotary_base=published.get("rope_theta", 10_000.0),
+            initial_std=published.get("initializer_range", 0.02),
+        )
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise PublishedError(f"transformer/config.json: {error}") from None
+
+
+def _has_layer(tensors: Mapping[str, np.ndarray], name: str) -> bool:
+    return any(tensor.startswith(f"{name}.") for tensor in tensors)
+
+
+def _action_size(width: int, tensors: Mapping[str, np.ndarray]) -> int:
+    """A, which only the action layer's weight says; 0 where nothing says that there is such a layer."""
+    if "action_linear.weight" in tensors:
+        return int(np.atleast_1d(tensors["action_linear.weight"]).shape[-1])
+    beside = _has_layer(tensors, "llm") and not _has_layer(tensors, "reward_linear")
+    if beside or _has_layer(tensors, "action_linear"):
+        raise PublishedError(
+            f"transformer tensor 'action_linear.weight' is missing: expected shape ({width}, action size), found none"
+        )
+    return 0
 
 
 def from_config(config: TransformerConfig, vocabulary: int) -> dict:
@@ -118,23 +142,9 @@ def _expected_shapes(config: TransformerConfig, vocabulary: int) -> dict[str, tu
     return shapes
 
 
-def check(tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise PublishedError unless the tensors are exactly the expected ones, naming the first that is not."""
-    for name, shape in expected.items():
-        if name not in tensors:
-            raise PublishedError(f"transformer tensor '{name}' is missing: expected shape {shape}, found none")
-        if tensors[name].shape != shape:
-            raise PublishedError(f"transformer tensor '{name}': expected shape {shape}, found {tensors[name].shape}")
-    for name in tensors:
-        if name not in expected:
-            raise PublishedError(
-                f"transformer tensor '{name}' of shape {tensors[name].shape} has no place here: expected none"
-            )
-
-
 def import_params(config: TransformerConfig, vocabulary: int, tensors: Mapping[str, np.ndarray]) -> nnx.State:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
-    check(tensors, _expected_shapes(config, vocabulary))
+    check("transformer", tensors, _expected_shapes(config, vocabulary))
     params = {}
     for path, names, transposed in _names(config):
         parts = [tensors[name].astype(np.float32) for name in names]

@@ -96,7 +96,7 @@ def test_the_published_layout_alone_is_enough_where_it_can_say_the_configuration
     assert json.loads(tokenizer.read_text())["num_dyn_embeddings"] == 20
     tensors, document = load_file(saved / TRANSFORMER), json.loads((saved / folder.TRANSFORMER_CONFIG).read_text())
     assert document["vocab_size"] == 46
-    assert published.to_config(document, tensors) == config.transformer
+    assert published.to_config(document, tensors, 46) == config.transformer
 
 
 def test_matrices_stand_transposed_and_fused_ones_in_their_order(config, model):
@@ -148,10 +148,10 @@ def test_a_truncated_file_and_a_missing_one_are_named(saved):
 def test_a_setting_that_is_not_computed_here_is_refused():
     document = published.from_config(TransformerConfig(), 10) | {"num_key_value_heads": 4}
     with pytest.raises(ValueError, match=r"\{'num_key_value_heads': 4\} is not what this transformer computes"):
-        published.to_config(document, {})
+        published.to_config(document, {}, 10)
     del document["hidden_size"]
     with pytest.raises(ValueError, match="hidden_size missing"):
-        published.to_config(document, {})
+        published.to_config(document, {}, 10)
 
 
 def test_a_save_that_fails_leaves_what_was_there(model, saved, monkeypatch):

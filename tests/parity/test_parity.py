@@ -1,0 +1,142 @@
+"""Our modules against numbers that independent references computed; `make_golden.py` beside this file made them."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tokenizer import CompressiveTokenizer, TokenizerConfig, abstract_params, merge
+from tokenizer import published as published_tokenizer
+from tokenizer.initial import Draws
+from tokenizer.quantize import VectorQuantizer
+from world_model import TransformerConfig, published, transformer
+from world_model.transformer import Transformer
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+LLAMA = TransformerConfig(
+    layers=2, width=24, heads=2, feed_forward=40, max_positions=64, action_size=3, reward_head=True
+)
+BLOCKS = TokenizerConfig(
+    resolution=16, channels=(8, 12), norm_groups=4, latent_channels=4, future_patch=2, context_codes=4, future_codes=4
+)
+"""Its blocks have the sizes of those in the goldens; the rest is as small as it can be."""
+PLACES = {
+    "encoder.down_blocks.0": lambda tokenizer: tokenizer.context_encoder.blocks[0],
+    "encoder.down_blocks.1": lambda tokenizer: tokenizer.context_encoder.blocks[1],
+    "encoder.mid_block": lambda tokenizer: tokenizer.context_encoder.mid,
+    "cond_encoder.mid_block": lambda tokenizer: tokenizer.future_encoder.mid,
+    "decoder.up_blocks.0": lambda tokenizer: tokenizer.context_decoder.blocks[0],
+    "decoder.up_blocks.1": lambda tokenizer: tokenizer.context_decoder.blocks[1],
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def full_precision():
+    """Accelerators round the inputs of a matmul otherwise."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def golden(name: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The weights of a golden file, by their published names, and everything else in it."""
+    arrays = dict(np.load(GOLDEN / f"{name}.npz"))
+    weights = {key.removeprefix("weights/"): value for key, value in arrays.items() if key.startswith("weights/")}
+    return weights, {key: value for key, value in arrays.items() if not key.startswith("weights/")}
+
+
+def assert_close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+# --- transformer ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def llama() -> tuple[Transformer, dict[str, np.ndarray], jax.Array]:
+    """Our transformer with the reference's weights, the reference's results, and the embeddings with actions added."""
+    weights, expected = golden("llama")
+    vocabulary = len(weights["llm.lm_head.weight"])
+    model = transformer.merge(LLAMA, vocabulary, published.import_params(LLAMA, vocabulary, weights))
+    embeddings = model.embed(jnp.asarray(expected["tokens"]))
+    slots = expected["slots"]
+    embeddings = embeddings.at[:, slots].set(model.act(embeddings[:, slots], jnp.asarray(expected["actions"])))
+    return model, expected, embeddings
+
+
+def test_hidden_states_logits_and_rewards_are_those_of_the_reference_llama(llama):
+    model, expected, embeddings = llama
+    hidden = model(embeddings)
+    assert_close(hidden, expected["hidden"][:, -1])
+    assert_close(model.head(hidden), expected["logits"])
+    assert_close(model.rewards(hidden), expected["rewards"])
+
+
+def test_every_layer_gives_what_the_same_layer_of_the_reference_gives(llama):
+    model, expected, embeddings = llama
+    assert_close(embeddings, expected["hidden"][:, 0])
+    table = jnp.asarray(transformer.rotary_table(LLAMA, embeddings.shape[1]))
+    x, _, _ = model.blocks[0](embeddings, table)
+    assert_close(x, expected["hidden"][:, 1])
+    x, _, _ = model.blocks[1](x, table)
+    assert_close(model.norm(x), expected["hidden"][:, 2])
+
+
+def test_greedy_tokens_of_cached_decoding_are_those_of_the_reference(llama):
+    model, expected, embeddings = llama
+    greedy = expected["greedy"]
+    cache = model.prefill(embeddings[:, :-1], embeddings.shape[1] + greedy.shape[1])
+    step, embedding, tokens = jax.jit(model.step), embeddings[:, -1], []
+    for _ in range(greedy.shape[1]):
+        hidden, cache = step(embedding, cache)
+        tokens.append(model.head(hidden).argmax(-1))
+        embedding = model.embed(tokens[-1])
+    np.testing.assert_array_equal(jnp.stack(tokens, axis=1), greedy)
+
+
+# --- tokenizer --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CompressiveTokenizer:
+    """Zeros wherever the goldens have no weights."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), abstract_params(BLOCKS))
+    tensors = published_tokenizer.export_params(BLOCKS, zeros)
+    weights, _ = golden("blocks")
+    assert weights.keys() <= tensors.keys()
+    return merge(BLOCKS, published_tokenizer.import_params(BLOCKS, tensors | weights))
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_block_gives_what_the_reference_block_gives(tokenizer, name):
+    _, expected = golden("blocks")
+    ours = jax.jit(PLACES[name](tokenizer))(expected[f"in/{name}"].transpose(0, 2, 3, 1))
+    assert_close(ours.transpose(0, 3, 1, 2), expected[f"out/{name}"])
+
+
+def test_every_block_of_the_goldens_is_compared():
+    _, arrays = golden("blocks")
+    assert {key.partition("/")[2] for key in arrays} == PLACES.keys()
+
+
+def test_codes_loss_and_gradients_are_those_of_the_reference_quantizer():
+    weights, expected = golden("quantizer")
+    codebook = jnp.asarray(weights["embedding.weight"], jnp.float32)
+    config = TokenizerConfig(latent_channels=codebook.shape[1])
+    graph, _ = nnx.split(VectorQuantizer(len(codebook), config, draws=Draws()))
+    latents, weighting = (expected[name].transpose(0, 2, 3, 1) for name in ("latents", "weighting"))
+
+    def objective(codebook, latents):
+        quantized = nnx.merge(graph, nnx.State({"codebook": nnx.Param(codebook)}))(latents)
+        return (quantized.codes * weighting).sum() + quantized.loss, quantized
+
+    gradients, ours = jax.grad(objective, argnums=(0, 1), has_aux=True)(codebook, latents)
+    np.testing.assert_array_equal(ours.indices, expected["indices"])
+    assert_close(ours.codes.transpose(0, 3, 1, 2), expected["codes"])
+    assert_close(ours.loss, expected["loss"])
+    assert_close(gradients[0], expected["codebook_gradient"])
+    assert_close(gradients[1].transpose(0, 3, 1, 2), expected["latents_gradient"])

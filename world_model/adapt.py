@@ -1,0 +1,73 @@
+"""The same weights for another context length or action size: where fine-tuning starts from a published model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from tokenizer import published as published_tokenizer
+from world_model import transformer
+from world_model.config import WorldModelConfig
+from world_model.params import WorldModelParams
+
+
+def with_context_frames(
+    config: WorldModelConfig, params: WorldModelParams, context_frames: int
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model after C context frames. Raises ValueError where no future frame would fit behind them."""
+    tokenizer_config, tokenizer = published_tokenizer.with_context_frames(
+        config.tokenizer, params.tokenizer, context_frames
+    )
+    # A training segment holds at least one future frame.
+    segment_frames = max(config.segment_frames, context_frames + 1)
+    config = dataclasses.replace(config, tokenizer=tokenizer_config, segment_frames=segment_frames)
+    positions = config.transformer.max_positions
+    if not config.layout.longest_horizon(positions):
+        raise ValueError(
+            f"{context_frames} context frames take {config.layout.context_length} of the transformer's {positions} "
+            f"positions: too few are left for a future frame"
+        )
+    return config, params.replace(tokenizer=tokenizer)
+
+
+def with_action_size(
+    config: WorldModelConfig, params: WorldModelParams, action_size: int
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model for actions of A numbers: what is new of the action layer is zero, so nothing else changes.
+
+    An action-free model gets the whole layer; one that has fewer actions predicts for `pad_actions(actions, A)` what it
+    did for the actions. Raises ValueError where numbers of the action would have to go.
+    """
+    known = config.transformer.action_size
+    if action_size < known or action_size < 0:
+        raise ValueError(
+            f"this model takes actions of {known} numbers: its action size can grow, not become {action_size}"
+        )
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, action_size=action_size))
+    if action_size == known:
+        return config, params
+    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout.vocabulary)))
+    flat = dict(nnx.to_flat_state(params.transformer))
+    kernel, bias = ("action", "kernel"), ("action", "bias")
+    old_rows = flat[kernel][...] if known else jnp.zeros((0, config.transformer.width))
+    new_rows = jnp.zeros((action_size - known, config.transformer.width))
+    flat[kernel] = abstract[kernel].replace(jnp.concatenate([old_rows, new_rows]))
+    flat.setdefault(bias, abstract[bias].replace(jnp.zeros(config.transformer.width)))
+    # In the order of the model's own parameters, whatever was put in last.
+    return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in abstract]))
+
+
+def pad_actions(actions: Array, action_size: int) -> Array:
+    """Actions [..., a] as [..., A] with A - a zeros behind, so that data of several robots can be mixed.
+
+    Raises ValueError where the actions have more than A numbers.
+    """
+    found = actions.shape[-1]
+    if found > action_size:
+        raise ValueError(
+            f"actions of {found} numbers do not fit into an action size of {action_size}: choose {found} or more"
+        )
+    return jnp.pad(actions, [(0, 0)] * (actions.ndim - 1) + [(0, action_size - found)])
