@@ -35,6 +35,7 @@ class Metrics:
         self._path = pathlib.Path(path)
         _cut_torn_line(self._path)
         lines = read_metrics(self._path)
+        self.lines = len(lines)
         self._now = now
         self._start = now() - (lines[-1]["wall_seconds"] if lines else 0.0)
         self._file = open(self._path, "ab", buffering=0)
@@ -50,6 +51,7 @@ class Metrics:
         stamps = (clock.agent_steps, clock.env_steps, round(self._now() - self._start, 3))
         line = dict(zip(STAMPS, stamps, strict=True)) | {name: _json(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self.lines += 1
 
     def close(self) -> None:
         self._file.close()
@@ -82,19 +84,18 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     return lines
 
 
-def drop_after(path: str | os.PathLike, agent_steps: int) -> int:
-    """Remove the lines beyond `agent_steps`, which a run resumed from there writes again. Returns how many went.
+def keep_first(path: str | os.PathLike, count: int) -> int:
+    """Remove the lines after the first `count`, which a run that goes on from there writes again. Returns how many went.
 
     For a file that nobody has open.
     """
     path = pathlib.Path(path)
     if not path.exists():
         return 0
-    keep = [line["agent_steps"] <= agent_steps for line in read_metrics(path)]
-    if not all(keep):
-        raw = path.read_bytes().split(b"\n")[: len(keep)]
-        write_atomically(path, b"".join(line + b"\n" for line, kept in zip(raw, keep, strict=True) if kept))
-    return keep.count(False)
+    raw = path.read_bytes().split(b"\n")[:-1]
+    if len(raw) > count:
+        write_atomically(path, b"".join(line + b"\n" for line in raw[:count]))
+    return max(len(raw) - count, 0)
 
 
 def series(lines: list[dict[str, Any]], name: str, over: str) -> tuple[np.ndarray, np.ndarray]:

@@ -18,10 +18,13 @@ from experiments.run_folder import RunFolder
 class Recorder:
     """Receives every event of a run, in order. A context manager: leaving it closes metrics.jsonl."""
 
-    def __init__(self, folder: RunFolder, checkpoints: Checkpoints, display: ProgressDisplay):
+    def __init__(
+        self, folder: RunFolder, checkpoints: Checkpoints, display: ProgressDisplay, score: float | None = None
+    ):
+        """score: of the newest evaluation before this session."""
         self.folder, self.checkpoints, self.display = folder, checkpoints, display
         self.metrics = Metrics(folder.metrics)
-        self.score: float | None = None
+        self.score = score
 
     def __enter__(self) -> Recorder:
         return self
@@ -86,7 +89,8 @@ class Recorder:
 
     @_record.register
     def _(self, event: CheckpointDue) -> None:
-        self.checkpoints.save(_step(event), event.state.arrays, event.state.counts, self.score)
+        said = {"metrics_lines": self.metrics.lines, "score": self.score}
+        self.checkpoints.save(_step(event), event.state.arrays, {"counts": event.state.counts, **said}, self.score)
 
 
 def _verdict(won: bool) -> str:

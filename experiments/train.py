@@ -13,7 +13,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import Experiment
 from experiments.demonstrations import collect, collect_random, load_folder
 from experiments.metaworld import MetaWorld
-from experiments.metrics import drop_after
+from experiments.metrics import keep_first
 from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
@@ -40,8 +40,8 @@ def train(
     ):
         given, held_out = _episodes(experiment, env, folder, demonstrations, display)
         loop = MBPO(experiment.mbpo, env, given, held_out, experiment.seed, folder.replay)
-        _resume(loop, checkpoints, folder, display)
-        with Recorder(folder, checkpoints, display) as recorder:
+        score = _resume(loop, checkpoints, folder, display)
+        with Recorder(folder, checkpoints, display, score) as recorder:
             for event in loop.events():
                 recorder.record(event)
         env.close()
@@ -87,13 +87,14 @@ def _collected(
     return load_folder(folder)[:count] if count else []
 
 
-def _resume(loop: MBPO, checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay) -> None:
-    """Take the latest checkpoint, and forget what metrics.jsonl says of the time after it."""
+def _resume(loop: MBPO, checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay) -> float | None:
+    """Take the latest checkpoint, and forget what metrics.jsonl says of the time after it; returns its score."""
     start = loop.snapshot()
     restored = checkpoints.restore(start.arrays)
     if restored is None:
-        drop_after(folder.metrics, -1)
-        return
-    loop.restore(Snapshot(restored.state, restored.extra))
-    drop_after(folder.metrics, loop.clock.agent_steps)
+        keep_first(folder.metrics, 0)
+        return None
+    loop.restore(Snapshot(restored.state, restored.extra["counts"]))
+    keep_first(folder.metrics, restored.extra["metrics_lines"])
     display.message(f"going on from agent step {loop.clock.agent_steps} of {folder.path}")
+    return restored.extra["score"]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.metrics import Metrics, MetricsError, drop_after, latest, read_metrics, series
+from experiments.metrics import Metrics, MetricsError, keep_first, latest, read_metrics, series
 
 
 def clock(agent_steps: int) -> types.SimpleNamespace:
@@ -52,14 +52,14 @@ def test_a_line_torn_by_a_kill_is_left_out_and_cut_off_on_reopening(tmp_path, to
     assert path.read_bytes().startswith(whole) and [line["agent_steps"] for line in read_metrics(path)] == [1, 2, 4]
 
 
-def test_lines_beyond_the_checkpoint_are_dropped_and_the_others_untouched(tmp_path):
+def test_lines_after_the_checkpoint_are_dropped_and_the_others_untouched(tmp_path):
     path = tmp_path / "m"
     write(path, 1, 2, 3, 4)
     first_two = b"".join(path.read_bytes().splitlines(keepends=True)[:2])
     path.write_bytes(path.read_bytes() + b'{"torn')
-    assert drop_after(path, 2) == 2
+    assert keep_first(path, 2) == 2
     assert path.read_bytes() == first_two
-    assert drop_after(path, 2) == 0 and drop_after(tmp_path / "none", 0) == 0
+    assert keep_first(path, 2) == 0 and keep_first(tmp_path / "none", 0) == 0
     write(path, 3)
     assert [line["agent_steps"] for line in read_metrics(path)] == [1, 2, 3]
 
