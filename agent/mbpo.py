@@ -27,7 +27,7 @@ from agent.drqv2 import Batch, DrQv2Config
 from agent.events import CheckpointDue, Clock, EpisodeFinished, Evaluated, Event, ModelEvaluated, Progress
 from agent.imagined import ImaginedReplay
 from agent.model_evaluation import evaluate_model
-from agent.replay import Episode, Replay, Transitions
+from agent.replay import Episode, Replay, Segments, Transitions
 from world_model import WorldModelConfig
 
 
@@ -42,7 +42,8 @@ class ModelSchedule:
     tokenizer_every_env_steps: int = 40
     transformer_every_env_steps: int = 10
     rollout_every_env_steps: int = 200
-    batch: int = 16  # segments a model update
+    tokenizer_batch: int = 16  # segments an update
+    transformer_batch: int = 16
     rollout_batch: int = 32
     horizon: int = 10  # imagined agent steps a rollout
     temperature: float = 1.0
@@ -190,7 +191,9 @@ class MBPO:
         """Choose an action, then start the updates of this agent step: they run while the simulator does."""
         now, config = self.counts.agent_steps, self.config
         if now < config.random_agent_steps:
-            return self._rng("random action", now // config.random_hold_agent_steps).uniform(-1, 1, config.agent.action_size)
+            return self._rng("random action", now // config.random_hold_agent_steps).uniform(
+                -1, 1, config.agent.action_size
+            )
         std = drqv2.noise_std(config.agent, now)
         action = np.asarray(act(config.agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
         self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
@@ -274,13 +277,12 @@ class MBPO:
             for _ in range(env_steps // interval - (env_steps - self.action_repeat) // interval):
                 act_once()
 
-    def _segments(self, purpose: str, counter: int):
-        config = self.config
-        return self.replay.segments(self._rng(purpose, counter), config.model.batch, config.world_model.segment_frames)
+    def _segments(self, purpose: str, counter: int, batch: int) -> Segments:
+        return self.replay.segments(self._rng(purpose, counter), batch, self.config.world_model.segment_frames)
 
     def _update_tokenizer(self) -> None:
         count, model = self.counts.tokenizer_updates, self.config.world_model
-        frames = self._segments("tokenizer segments", count).frames_bthwc
+        frames = self._segments("tokenizer segments", count, self.config.model.tokenizer_batch).frames_bthwc
         state, metrics = tokenizer.train_step(
             model.tokenizer, model.tokenizer_optimizer, self.model.tokenizer, frames, self._key("tokenizer", count)
         )
@@ -290,7 +292,7 @@ class MBPO:
 
     def _update_transformer(self) -> None:
         count, model = self.counts.transformer_updates, self.config.world_model
-        s = self._segments("transformer segments", count)
+        s = self._segments("transformer segments", count, self.config.model.transformer_batch)
         state, metrics = world_model.transformer_train_step(
             model,
             self.model.transformer,

@@ -46,6 +46,7 @@ class WorldModelConfig:
     transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
+    hidden_history: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
 
     def __post_init__(self):
         if self.segment_frames <= self.tokenizer.context_frames:

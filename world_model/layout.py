@@ -162,6 +162,12 @@ class SequenceLayout:
         future_codes = tokens_bl[:, self.future_positions(future_frames)] - self.future_ids.start
         return tokens_bl[:, self.context_positions()], future_codes
 
+    def hide_frames(self, tokens_bl: Array, hidden_bf: Array) -> Array:
+        """The same but for the hidden future frames, whose every code becomes [S1], which else never stands there."""
+        positions = self.future_positions(hidden_bf.shape[1])
+        hidden_bfn = jnp.where(hidden_bf[..., None], self.context_slot, tokens_bl[:, positions])
+        return tokens_bl.at[:, positions].set(hidden_bfn)
+
     def labels(self, tokens_bl: Array) -> Array:
         """The token itself after the first [S2], NO_LOSS up to it; int32 [B, L], not shifted."""
         self.future_frames(tokens_bl.shape[1])

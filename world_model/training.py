@@ -101,7 +101,8 @@ def losses(
     """
     layout = config.layout
     model = transformer.merge(config.transformer, layout, params)
-    hidden_bld = future_hidden(layout, model, tokens_bl, actions_bta, key)
+    seen_bl = tokens_bl if key is None else _with_hidden_history(config, tokens_bl, jax.random.fold_in(key, 1))
+    hidden_bld = future_hidden(layout, model, seen_bl, actions_bta, key)
     # Each hidden state predicts the next token; the last one of the segment has none to predict.
     labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]
     logits = model.head(hidden_bld[:, :-1])
@@ -117,3 +118,17 @@ def losses(
         chex.assert_equal_shape([predicted, target])
         metrics["reward_loss"] = jnp.mean(jnp.square(predicted - target))
     return metrics
+
+
+def _with_hidden_history(config: WorldModelConfig, tokens_bl: Array, key: Array) -> Array:
+    """What the transformer sees of a batch: some segments lack some future frames, from none to all of them.
+
+    A step moves the arm by about a pixel, so that repeating the last frame's codes is nearly right, and a young model
+    settles there and ignores the actions. What it cannot repeat, it has to work out from all actions so far.
+    """
+    if not config.hidden_history:
+        return tokens_bl
+    rate_key, frame_key = jax.random.split(key)
+    shape = (len(tokens_bl), config.layout.future_frames(tokens_bl.shape[1]))
+    rate_b1 = config.hidden_history * jax.random.uniform(rate_key, (shape[0], 1))
+    return config.layout.hide_frames(tokens_bl, jax.random.uniform(frame_key, shape) < rate_b1)

@@ -75,6 +75,17 @@ def test_a_place_is_the_same_in_every_future_frame_and_no_other_positions():
     assert sorted({*places}) == list(range(layout.places))
 
 
+def test_hidden_frames_keep_their_slots_and_everything_else():
+    layout = _layout(2)
+    context = jnp.arange(2 * 2 * layout.tokens_per_context).reshape(2, 2, -1) % layout.context_codes
+    tokens = layout.join(context, jnp.ones((2, 3, layout.tokens_per_future), jnp.int32))
+    seen = np.asarray(layout.hide_frames(tokens, jnp.array([[True, False, True], [False] * 3])))
+    np.testing.assert_array_equal(seen[1], tokens[1])
+    changed = np.flatnonzero(seen[0] != tokens[0])
+    np.testing.assert_array_equal(changed, layout.future_positions(3)[[0, 2]].ravel())
+    assert (seen[0, changed] == layout.context_slot).all()
+
+
 def test_the_published_vocabulary_and_length():
     assert (PUBLISHED.vocabulary, PUBLISHED.context_slot, PUBLISHED.future_slot) == (16386, 16384, 16385)
     assert PUBLISHED.future_ids == slice(8192, 16384)

@@ -105,3 +105,18 @@ def test_a_segment_longer_than_the_positions_is_refused(config, model):
             ),
             state,
         )
+
+
+def test_a_hidden_history_is_not_seen_and_without_a_key_nothing_is_hidden(config, model, frames, actions):
+    config = dataclasses.replace(config, hidden_history=1e9)  # every frame, but with a draw of zero
+    params, layout = model.params.transformer, config.layout
+    tokens, _ = model.tokenize(frames)
+    context, future = layout.split(tokens)
+    other = layout.join(context, (future + 1) % layout.future_codes)
+
+    def reward_loss(tokens, key):
+        return losses(config, params, tokens, jnp.asarray(actions), jnp.asarray(REWARDS), key)["reward_loss"]
+
+    key = jax.random.key(0)
+    assert reward_loss(tokens, key) == reward_loss(other, key)
+    assert abs(reward_loss(tokens, None) - reward_loss(other, None)) > 1e-3
