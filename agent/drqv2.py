@@ -217,5 +217,6 @@ def train_step(
         return update(config, state, batch, agent_steps, update_key)
 
     keys = jax.random.split(key, batches.rewards_b.shape[0])
-    state, metrics = jax.lax.scan(body, state, (batches, keys))
+    # Unrolled: inside a loop, XLA runs convolutions on one core of a CPU (0.62 against 0.08 s an update at `laptop` size).
+    state, metrics = jax.lax.scan(body, state, (batches, keys), unroll=True)
     return state, jax.tree.map(lambda values: values.mean(), metrics)

@@ -256,6 +256,7 @@ class MBPO:
         for phase, counter, total, act_once in stages:
             if getattr(self.counts, counter) >= total:
                 continue
+            self.metrics.clear()  # of the stage before
             if counter == "rollouts":
                 yield self._judge_model()
             while (done := getattr(self.counts, counter)) < total:
