@@ -104,8 +104,13 @@ class MBPO:
         held_out: Sequence[Episode],
         seed: int,
         folder: pathlib.Path | None = None,
+        perceptual: tokenizer.PerceptualWeights | None = None,
     ):
-        """`held_out` episodes only measure the world model. `folder` mirrors both replays; None keeps them in memory."""
+        """`held_out` episodes only measure the world model. `folder` mirrors both replays; None keeps them in memory.
+
+        `perceptual`: the weights of LPIPS, where the tokenizer's config asks for that loss.
+        """
+        self.perceptual = perceptual
         self.config, self.env, self.held_out, self.seed = config, env, held_out, seed
         self.action_repeat = env.unwrapped.action_repeat
         agent = config.agent
@@ -285,7 +290,12 @@ class MBPO:
         count, model = self.counts.tokenizer_updates, self.config.world_model
         frames = self._segments("tokenizer segments", count, self.config.model.tokenizer_batch).frames_bthwc
         state, metrics = tokenizer.train_step(
-            model.tokenizer, model.tokenizer_optimizer, self.model.tokenizer, frames, self._key("tokenizer", count)
+            model.tokenizer,
+            model.tokenizer_optimizer,
+            self.model.tokenizer,
+            frames,
+            self._key("tokenizer", count),
+            self.perceptual,
         )
         self.model = self.model.replace(tokenizer=state)
         self.counts = self.counts.plus(tokenizer_updates=1)

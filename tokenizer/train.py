@@ -13,10 +13,13 @@ from flax import nnx
 from jax import Array
 
 from tokenizer import codebooks
+from tokenizer.adversary import play_round
 from tokenizer.config import TokenizerConfig
-from tokenizer.losses import losses
+from tokenizer.discriminator import DiscriminatorState, init_discriminator
+from tokenizer.losses import Outputs, all_frames, losses
 from tokenizer.model import CompressiveTokenizer, Reconstruction
 from tokenizer.optimizer import OptimizerConfig, make_optimizer
+from tokenizer.perceptual import PerceptualWeights
 from tokenizer.quantize import perplexity, usage
 
 
@@ -28,6 +31,7 @@ class TokenizerState:
     optimizer: optax.OptState
     step: Array  # int32: updates done
     idle: dict[str, Array]  # int32 [K] a codebook: training steps since each code was used; empty without restarts
+    discriminator: DiscriminatorState | None = None  # None without adversarial_weight
 
 
 @functools.cache
@@ -55,28 +59,48 @@ def init(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> Tok
         optimizer=make_optimizer(optimizer).init(params),
         step=jnp.zeros((), jnp.int32),
         idle=codebooks.never_idle(config),
+        discriminator=None if config.adversarial_weight == 0 else init_discriminator(optimizer, jax.random.fold_in(key, 1)),
     )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "optimizer"), donate_argnames="state")
 def train_step(
-    config: TokenizerConfig, optimizer: OptimizerConfig, state: TokenizerState, frames_bthwc: Array, key: Array
+    config: TokenizerConfig,
+    optimizer: OptimizerConfig,
+    state: TokenizerState,
+    frames_bthwc: Array,
+    key: Array,
+    perceptual: PerceptualWeights | None = None,
 ) -> tuple[TokenizerState, dict[str, Array]]:
     """One update on segments, uint8 [B, T, H, W, 3] with T > C. The state is donated.
 
+    perceptual: the weights of LPIPS; they never change. Raises ValueError where perceptual_weight asks for them in vain.
     Returns the new state and scalar metrics: the loss, its terms, the gradient norm before clipping, and for both
-    codebooks the number of codes used in this batch and their perplexity.
+    codebooks the number of codes used in this batch and their perplexity; with a discriminator also its loss, its mean
+    logits of real and reconstructed frames and the adaptive weight (zeros before its first step).
     """
-    _check(config, frames_bthwc)
+    _check(config, frames_bthwc, perceptual)
     sample_key, dropout_key, restart_key = jax.random.split(key, 3)
     context_bchwc, future_bfhwc = draw(config, frames_bthwc, sample_key)
 
-    def objective(params: nnx.State):
+    def reconstruct(params: nnx.State):
         reconstruction = merge(config, params).reconstruct(context_bchwc, future_bfhwc, dropout_key)
-        terms = losses(config, reconstruction, context_bchwc, future_bfhwc)
-        return sum(terms.values()), (terms, _quantization(reconstruction))
+        return Outputs.of(reconstruction), _quantization(reconstruction)
 
-    (loss, (terms, quantization)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    def objective(outputs: Outputs):
+        terms = losses(config, outputs, context_bchwc, future_bfhwc, perceptual)
+        return sum(terms.values()), terms
+
+    # Differentiated in two halves, so that the adversarial gradient can join, at its own weight, where they meet.
+    outputs, pull_back, quantization = jax.vjp(reconstruct, state.params, has_aux=True)
+    (loss, terms), by_outputs = jax.value_and_grad(objective, has_aux=True)(outputs)
+    discriminator, adversarial = state.discriminator, {}
+    if config.adversarial_weight > 0:
+        real_nhwc = all_frames(context_bchwc, future_bfhwc)
+        played = play_round(config, optimizer, discriminator, state.step, outputs, real_nhwc, by_outputs, pull_back)
+        loss, by_outputs = loss + played.loss, jax.tree.map(jnp.add, by_outputs, played.gradient)
+        discriminator, adversarial = played.state, {"adversarial": played.loss, **played.metrics}
+    (gradients,) = pull_back(by_outputs)
     updates, optimizer_state = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     counts = {name: usage(part["indices"], codebooks.size(config, name)) for name, part in quantization.items()}
@@ -85,10 +109,10 @@ def train_step(
         params = codebooks.copied(state.params, params)
     latents = {name: part["latents"] for name, part in quantization.items()}
     params, idle = codebooks.restart(config, params, state.idle, counts, latents, restart_key)
-    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(gradients)}
+    metrics = {"loss": loss, **terms, **adversarial, "gradient_norm": optax.tree.norm(gradients)}
     for name, counts_k in counts.items():
         metrics |= {f"{name}_codes_used": (counts_k > 0).sum(), f"{name}_perplexity": perplexity(counts_k)}
-    return TokenizerState(params, optimizer_state, state.step + 1, idle), metrics
+    return TokenizerState(params, optimizer_state, state.step + 1, idle, discriminator), metrics
 
 
 def _quantization(reconstruction: Reconstruction) -> dict[str, dict[str, Array]]:
@@ -115,7 +139,12 @@ def to_float(frames: Array) -> Array:
     return frames.astype(jnp.float32) / 255
 
 
-def _check(config: TokenizerConfig, frames_bthwc: Array) -> None:
+def _check(config: TokenizerConfig, frames_bthwc: Array, perceptual: PerceptualWeights | None) -> None:
+    if config.perceptual_weight > 0 and perceptual is None:
+        raise ValueError(
+            f"perceptual_weight is {config.perceptual_weight}, but no LPIPS weights were given: "
+            "pass them as `perceptual`, or set perceptual_weight to 0"
+        )
     chex.assert_shape(frames_bthwc, (None, None, config.resolution, config.resolution, 3))
     if frames_bthwc.shape[1] <= config.context_frames:
         raise ValueError(

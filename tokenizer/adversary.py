@@ -1,0 +1,86 @@
+"""The adversarial part of a training step: its share of the tokenizer's gradient, and the discriminator's update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from tokenizer.config import TokenizerConfig
+from tokenizer.discriminator import DiscriminatorState, discriminator_loss, generator_loss, logits_of
+from tokenizer.losses import Outputs
+from tokenizer.optimizer import OptimizerConfig, make_optimizer
+
+LARGEST_WEIGHT = 1e4
+"""Bound of the adaptive weight, as in VQGAN."""
+
+
+class Round(NamedTuple):
+    """One exchange between tokenizer and discriminator."""
+
+    loss: Array  # the tokenizer's term, weighted
+    gradient: Outputs  # of that term by the tokenizer's outputs
+    state: DiscriminatorState
+    metrics: dict[str, Array]
+
+
+def play_round(
+    config: TokenizerConfig,
+    optimizer: OptimizerConfig,
+    state: DiscriminatorState,
+    step: Array,
+    outputs: Outputs,
+    real_nhwc: Array,
+    gradient: Outputs,
+    pull_back: Callable,
+) -> Round:
+    """The round of training step `step`; before adversarial_start_step it changes nothing and all its numbers are zero.
+
+    gradient: of all other terms by the outputs; pull_back: takes such a gradient to one by the tokenizer's parameters.
+    The term's weight is adversarial_weight times what makes both gradients equally long at the decoders' output layers.
+    Context and future reconstructions are judged together, and the discriminator has the tokenizer's optimizer.
+    """
+
+    def played(state: DiscriminatorState) -> Round:
+        def fooled(outputs: Outputs) -> Array:
+            return generator_loss(logits_of(state.params, outputs.frames()))
+
+        loss, own = jax.value_and_grad(fooled)(outputs)
+        # Only the gradients of two kernels are used of these: the compiler drops the way back beyond them.
+        adaptive = adaptive_weight(pull_back(gradient)[0], pull_back(own)[0])
+        weight = config.adversarial_weight * adaptive
+
+        def judged(params):
+            real, fake = logits_of(params, real_nhwc), logits_of(params, outputs.frames())
+            return discriminator_loss(real, fake), (real.mean(), fake.mean())
+
+        (judge_loss, (real, fake)), gradients = jax.value_and_grad(judged, has_aux=True)(state.params)
+        updates, moments = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
+        metrics = {
+            "adaptive_weight": adaptive,
+            "discriminator_loss": judge_loss,
+            "discriminator_real": real,
+            "discriminator_fake": fake,
+        }
+        new = DiscriminatorState(optax.apply_updates(state.params, updates), moments)
+        return Round(weight * loss, jax.tree.map(lambda x: weight * x, own), new, metrics)
+
+    def waited(state: DiscriminatorState) -> Round:
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(played, state))
+        return nothing._replace(state=state)
+
+    return jax.lax.cond(step >= config.adversarial_start_step, played, waited, state)
+
+
+def adaptive_weight(gradient, adversarial_gradient) -> Array:
+    """Length of the one gradient over that of the other, both by the kernels of the decoders' output layers."""
+    lengths = [optax.tree.norm(_output_kernels(tree)) for tree in (gradient, adversarial_gradient)]
+    return jnp.clip(lengths[0] / (lengths[1] + 1e-4), 0, LARGEST_WEIGHT)
+
+
+def _output_kernels(params) -> list[Array]:
+    return [params[decoder]["out"]["kernel"][...] for decoder in ("context_decoder", "future_decoder")]
