@@ -20,7 +20,7 @@ from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
 from world_model.frames import to_float, to_uint8
-from world_model.params import WorldModelParams, tokenizer_of, transformer_of
+from world_model.params import WorldModelParams, for_decoding, tokenizer_of, transformer_of
 from world_model.sampling import check_sampling, sample
 from world_model.symlog import symexp
 
@@ -93,11 +93,12 @@ def next_frame(
     slots_bfd = transformer.embed(jnp.full((b, 1), layout.future_slot))
     if config.transformer.action_size:
         slots_bfd = transformer.act(slots_bfd, actions_ba[:, None])
-    future_head = transformer.head.kernel[:, layout.future_ids]
+    # What can follow is a future code: the other half of the vocabulary is left out, once for all tokens.
+    future_logits = transformer.head_of(layout.future_ids)
 
     def next_token(carry: tuple[Array, Cache], token_key: Array):
         hidden_bd, cache = carry
-        code_b = sample(hidden_bd @ future_head, token_key, temperature, top_k)
+        code_b = sample(future_logits(hidden_bd), token_key, temperature, top_k)
         token_b = code_b + layout.future_ids.start
         return transformer.step(transformer.embed(token_b), cache), (code_b, token_b)
 
@@ -126,6 +127,7 @@ def _unroll(
     if frames_bshwc.shape[1] < context_frames:
         raise ValueError(f"{frames_bshwc.shape[1]} frames to start from: the model's context takes {context_frames}")
     first = begin(config, params, frames_bshwc[:, -context_frames:], horizon)
+    params = for_decoding(config, params)
 
     def step(carry: tuple[Cache, Array], turn: tuple[Array, Array]):
         cache, stack_bshwc = carry
@@ -188,5 +190,16 @@ def rollout(
 reset = functools.partial(jax.jit, static_argnames=("config", "horizon"))(begin)
 """`begin`, compiled."""
 
-step = functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"))(next_frame)
-"""`next_frame`, compiled. The dream given is not consumed, so that several futures can be tried from it."""
+
+@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"))
+def step(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    dream: Dream,
+    actions_ba: Array | None,
+    key: Array,
+    temperature: float,
+    top_k: int | None,
+) -> tuple[Dream, NextFrame]:
+    """`next_frame`, compiled. The dream given is not consumed, so that several futures can be tried from it."""
+    return next_frame(config, for_decoding(config, params), dream, actions_ba, key, temperature, top_k)
