@@ -9,8 +9,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "ivideogpt" / "jax-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+import jax
 import numpy as np
 import pytest
+from jax.extend import core
 
 from agent.replay import Episode
 
@@ -29,3 +31,22 @@ def make_episode():
         )
 
     return make
+
+
+@pytest.fixture
+def dtypes_in():
+    """Dtypes of what the operations of a name take, wherever in a traced program they stand."""
+
+    def of_jaxpr(jaxpr: core.Jaxpr, name: str) -> set[str]:
+        found = set()
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == name:
+                found |= {variable.aval.dtype.name for variable in equation.invars}
+            for inner in core.jaxprs_in_params(equation.params):
+                found |= of_jaxpr(inner, name)
+        return found
+
+    def of_program(traced: jax.stages.Traced, name: str) -> set[str]:
+        return of_jaxpr(traced.jaxpr.jaxpr, name)
+
+    return of_program

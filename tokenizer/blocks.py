@@ -55,8 +55,9 @@ class Attention(nnx.Module):
     def __call__(self, x_bhwc: Array) -> Array:
         b, h, w, c = x_bhwc.shape
         x = self.norm(x_bhwc).reshape(b, h * w, c)
-        scores = jnp.einsum("bqc,bkc->bqk", self.query(x), self.key(x)) * c**-0.5
-        attended = jax.nn.softmax(scores, axis=-1) @ self.value(x)
+        queries, keys = self.query(x), self.key(x)
+        scores = jnp.einsum("bqc,bkc->bqk", queries, keys, preferred_element_type=jnp.float32) * c**-0.5
+        attended = jax.nn.softmax(scores, axis=-1).astype(x.dtype) @ self.value(x)
         return x_bhwc + self.out(attended).reshape(b, h, w, c)
 
 

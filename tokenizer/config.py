@@ -54,6 +54,9 @@ class TokenizerConfig:
     future_sample: int | None = 6  # future frames of a segment that a step draws; None: all
     recompute: bool = False  # hold less between forward and backward pass, at the price of a second forward pass
 
+    # Of convolutions and matmuls. Parameters, statistics of norms, softmax, codes and losses are float32 always.
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
     def __post_init__(self):
         shrinking = self.stem_patch * 2 ** (len(self.channels) - 1)
         _require(bool(self.channels), "channels must name at least one level")
@@ -78,6 +81,10 @@ class TokenizerConfig:
             "mid attention stands after the first mid layer, and mid_layers is 0",
         )
         _require(self.quantizer in ("vq", "fsq"), f"quantizer must be 'vq' or 'fsq', found {self.quantizer!r}")
+        _require(
+            self.compute_dtype in ("float32", "bfloat16"),
+            f"compute_dtype must be 'float32' or 'bfloat16', found {self.compute_dtype!r}",
+        )
         self._check_losses()
         self._check_codes()
 

@@ -45,7 +45,7 @@ class CrossAttention(nnx.Module):
 
     def project(self, maps_nhwc: Array) -> KeysValues:
         """Keys and values of context maps [B * C, h, w, c], the C frames of an example laid side by side."""
-        positions = self.context_positions[...]
+        positions = self.context_positions[...].astype(maps_nhwc.dtype)
         # Laid side by side before the norm: its statistics are those of all C frames together.
         context_blc = self.context_norm(maps_nhwc.reshape(-1, *positions.shape)) + positions
         return KeysValues(self._heads(self.key(context_blc)), self._heads(self.value(context_blc)))
@@ -56,13 +56,15 @@ class CrossAttention(nnx.Module):
 
     def _attend(self, maps_nhwc: Array, context: KeysValues, key: Array | None) -> Array:
         n, h, w, c = maps_nhwc.shape
-        queries_npc = self.query_norm(maps_nhwc).reshape(n, h * w, c) + self.query_positions[...]
+        positions = self.query_positions[...].astype(maps_nhwc.dtype)
+        queries_npc = self.query_norm(maps_nhwc).reshape(n, h * w, c) + positions
         # All future frames of an example look at the same context, so they share one set of keys: F h w queries.
         queries = self._heads(self.query(queries_npc)).reshape(len(context.keys_blhd), -1, *context.keys_blhd.shape[2:])
         weight_key, out_key = (None, None) if key is None else jax.random.split(key)
-        scores = jnp.einsum("bqhd,blhd->bhql", queries * math.sqrt(1 / queries.shape[-1]), context.keys_blhd)
+        queries = queries * math.sqrt(1 / queries.shape[-1])
+        scores = jnp.einsum("bqhd,blhd->bhql", queries, context.keys_blhd, preferred_element_type=jnp.float32)
         weights = dropout(jax.nn.softmax(scores, axis=-1), self.config.dropout, weight_key)
-        attended = jnp.einsum("bhql,blhd->bqhd", weights, context.values_blhd)
+        attended = jnp.einsum("bhql,blhd->bqhd", weights.astype(maps_nhwc.dtype), context.values_blhd)
         out = dropout(self.out(attended.reshape(n, h, w, c)), self.config.dropout, out_key)
         return jax.nn.silu(maps_nhwc + out)
 

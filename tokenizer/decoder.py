@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -28,7 +29,10 @@ def _channels_at(config: TokenizerConfig, place: int) -> int:
 
 
 class Decoder(nnx.Module):
-    """Input convolution, mid block, up blocks, output layer: latents to [N, H, W, outputs]."""
+    """Input convolution, mid block, up blocks, output layer: latents to [N, H, W, outputs].
+
+    Latents and outputs are float32; all between is in the compute dtype.
+    """
 
     def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, outputs: int = 3):
         self.config = config
@@ -47,15 +51,18 @@ class Decoder(nnx.Module):
 
     def __call__(self, latents_nhwd: Array) -> tuple[Array, tuple[Array, ...]]:
         """Frames, and the maps at `attended_places`."""
-        x, maps = self.stem(latents_nhwd), []
+        x, maps = self._stem(latents_nhwd), []
         for place, block in enumerate((self.mid, *self.blocks)):
             x = block(x)
             if place in attended_places(self.config):
                 maps.append(x)
         return self._output(x), tuple(maps)
 
+    def _stem(self, latents_nhwd: Array) -> Array:
+        return self.stem(latents_nhwd.astype(self.config.compute_dtype))
+
     def _output(self, x: Array) -> Array:
-        x = self.out(jax.nn.silu(self.out_norm(x)))
+        x = self.out(jax.nn.silu(self.out_norm(x))).astype(jnp.float32)
         return x if self.config.stem_patch == 1 else from_patches(x, self.config.stem_patch)
 
 
@@ -80,7 +87,7 @@ class FutureDecoder(Decoder):
 
     def __call__(self, latents_nhwd: Array, context: tuple[KeysValues, ...], key: Array | None = None) -> Array:
         """Maps [B * F, H, W, 3 or 4] of future latents. key: draws the dropout of training."""
-        x = self.stem(latents_nhwd)
+        x = self._stem(latents_nhwd)
         attentions = zip(attended_places(self.config), self.cross_attentions, context, strict=True)
         at_place = {place: (attention, keys) for place, attention, keys in attentions}
         for place, block in enumerate((self.mid, *self.blocks)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -25,7 +26,10 @@ def _side_after(config: TokenizerConfig, level: int) -> int:
 
 
 class Encoder(nnx.Module):
-    """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels]."""
+    """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels].
+
+    Frames and latents are float32; all between is in the compute dtype.
+    """
 
     def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, colours: int = 3):
         self.config = config
@@ -53,11 +57,12 @@ class Encoder(nnx.Module):
         return self._output(x), tuple(maps)
 
     def _stem(self, frames_nhwc: Array) -> Array:
-        patch = self.config.stem_patch
+        patch, frames_nhwc = self.config.stem_patch, frames_nhwc.astype(self.config.compute_dtype)
         return self.stem(frames_nhwc if patch == 1 else to_patches(frames_nhwc, patch))
 
     def _output(self, x: Array) -> Array:
-        return self.out(jax.nn.silu(self.out_norm(self.mid(x))))
+        # Float32 before a code is chosen: a token is a decision.
+        return self.out(jax.nn.silu(self.out_norm(self.mid(x)))).astype(jnp.float32)
 
 
 class FutureEncoder(Encoder):

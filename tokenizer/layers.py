@@ -1,4 +1,7 @@
-"""The layers everything is made of: linear map, 3x3 convolution, group normalisation, patches."""
+"""The layers everything is made of: linear map, 3x3 convolution, group normalisation, patches.
+
+A layer computes in the dtype of what it is given; its parameters stay float32.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Array) -> Array:
-        return x @ self.kernel[...] + self.bias[...]
+        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
 
 
 class Convolution(nnx.Module):
@@ -31,13 +34,15 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_bhwc: Array) -> Array:
-        return conv3x3(x_bhwc, self.kernel[...], self.bias[...], self.stride)
+        kernel, bias = (parameter[...].astype(x_bhwc.dtype) for parameter in (self.kernel, self.bias))
+        return conv3x3(x_bhwc, kernel, bias, self.stride)
 
 
 class GroupNorm(nnx.Module):
     """Group normalisation: each group of channels over all axes between the first and the last.
 
     alone: over the group's channels only, so that what happens at one place of a map leaves all others as they were.
+    Computed in float32, whatever the dtype of the map.
     """
 
     def __init__(self, channels: int, groups: int, epsilon: float, alone: bool = False):
@@ -46,13 +51,14 @@ class GroupNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(self, x: Array) -> Array:
-        x_bpc = x.reshape(-1, 1, x.shape[-1]) if self.alone else x.reshape(len(x), -1, x.shape[-1])
+        shape = (-1, 1, x.shape[-1]) if self.alone else (len(x), -1, x.shape[-1])
+        x_bpc = x.reshape(shape).astype(jnp.float32)
         # Positions first, channels kept: the form that vectorises. The variance of differences from the mean, not the
         # mean square less the squared mean, which cancels.
         centred = x_bpc - self._over_groups(x_bpc.mean(1))[:, None]
         variance_bc = self._over_groups(jnp.square(centred).mean(1))
         factor_bc = jax.lax.rsqrt(variance_bc + self.epsilon) * self.scale[...]
-        return (centred * factor_bc[:, None] + self.bias[...]).reshape(x.shape)
+        return (centred * factor_bc[:, None] + self.bias[...]).reshape(x.shape).astype(x.dtype)
 
     def _over_groups(self, x_bc: Array) -> Array:
         """Each channel's mean replaced by its group's."""

@@ -41,10 +41,11 @@ def rotary_table(config: TransformerConfig, positions: int) -> np.ndarray:
 
 
 def rotate(x_bhld: Array, table_2ld: Array) -> Array:
-    """Turn the pairs (i, i + head size / 2) of each head by their position's angles."""
+    """Turn the pairs (i, i + head size / 2) of each head by their position's angles, which are float32."""
     cosine, sine = table_2ld
     first, second = jnp.split(x_bhld, 2, axis=-1)
-    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return turned.astype(x_bhld.dtype)
 
 
 def split_heads(x_bld: Array, heads: int) -> Array:
@@ -68,11 +69,12 @@ def attend(
     The weights, quadratic in the length, are computed again in the backward pass rather than kept. (On a CPU, XLA finds
     the two computations equal and keeps the weights after all: faster, and memory is not what is short there.)
     """
-    scores = jnp.einsum("bhqd,bhkd->bhqk", queries_bhqd, keys_bhkd) * queries_bhqd.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhkd->bhqk", queries_bhqd, keys_bhkd, preferred_element_type=jnp.float32)
+    scores = scores * queries_bhqd.shape[-1] ** -0.5
     weights = jax.nn.softmax(jnp.where(allowed_qk, scores, MASKED), axis=-1)
     if key is not None and dropout > 0:
         weights = drop(weights, dropout, key)
-    return jnp.einsum("bhqk,bhkd->bhqd", weights, values_bhkd)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(values_bhkd.dtype), values_bhkd)
 
 
 def drop(x: Array, rate: float, key: Array) -> Array:
@@ -86,22 +88,30 @@ class Attention(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         linear = functools.partial(
-            nnx.Linear, use_bias=False, kernel_init=nnx.initializers.normal(config.initial_std), rngs=rngs
+            nnx.Linear,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(config.initial_std),
+            dtype=config.compute_dtype,
+            rngs=rngs,
         )
         self.heads, self.width, self.dropout = config.heads, config.width, config.dropout
         self.qkv = linear(config.width, 3 * config.width)
         self.output = linear(config.width, config.width)
 
+    def _project(self, x_bld: Array, outputs: slice) -> Array:
+        """Some of the outputs of `qkv`."""
+        return x_bld.astype(self.qkv.dtype) @ self.qkv.kernel[:, outputs].astype(self.qkv.dtype)
+
     def keys_and_values(self, x_bld: Array, table_2ld: Array) -> tuple[Array, Array]:
         """Rotated keys and values, each [B, heads, L, head size]."""
-        keys, values = jnp.split(x_bld @ self.qkv.kernel[:, self.width :], 2, axis=-1)
+        keys, values = jnp.split(self._project(x_bld, slice(self.width, None)), 2, axis=-1)
         return rotate(split_heads(keys, self.heads), table_2ld), split_heads(values, self.heads)
 
     def __call__(self, x_bld: Array, table_2ld: Array, first: int, key: Array | None) -> tuple[Array, Array, Array]:
         """Attend over the whole sequence from position `first` on: [B, L - first, D], and all keys and values."""
         length = x_bld.shape[1]
         if first:
-            queries = x_bld[:, first:] @ self.qkv.kernel[:, : self.width]
+            queries = self._project(x_bld[:, first:], slice(self.width))
             keys, values = self.keys_and_values(x_bld, table_2ld)
         else:
             queries, keys, values = jnp.split(self.qkv(x_bld), 3, axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from tokenizer import OptimizerConfig, TokenizerConfig
 from world_model.layout import SequenceLayout
@@ -24,12 +25,16 @@ class TransformerConfig:
     norm_epsilon: float = 1e-6
     rotary_base: float = 10_000.0
     initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero
+    # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits and losses are float32 always.
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
         if self.layers < 1:
             raise ValueError(f"a transformer of {self.layers} layers: expected at least one")
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
+        if self.compute_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"compute_dtype must be 'float32' or 'bfloat16', found {self.compute_dtype!r}")
 
     @property
     def head_size(self) -> int:

@@ -20,7 +20,8 @@ from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
 from world_model.frames import to_float, to_uint8
-from world_model.params import WorldModelParams, tokenizer_of, transformer_of
+from world_model.params import WorldModelParams, for_decoding, tokenizer_of, transformer_of
+from world_model.pieces import in_pieces
 from world_model.sampling import check_sampling, sample
 from world_model.symlog import symexp
 
@@ -93,11 +94,12 @@ def next_frame(
     slots_bfd = transformer.embed(jnp.full((b, 1), layout.future_slot))
     if config.transformer.action_size:
         slots_bfd = transformer.act(slots_bfd, actions_ba[:, None])
-    future_head = transformer.head.kernel[:, layout.future_ids]
+    # What can follow is a future code: the other half of the vocabulary is left out, once for all tokens.
+    future_logits = transformer.head_of(layout.future_ids)
 
     def next_token(carry: tuple[Array, Cache], token_key: Array):
         hidden_bd, cache = carry
-        code_b = sample(hidden_bd @ future_head, token_key, temperature, top_k)
+        code_b = sample(future_logits(hidden_bd), token_key, temperature, top_k)
         token_b = code_b + layout.future_ids.start
         return transformer.step(transformer.embed(token_b), cache), (code_b, token_b)
 
@@ -126,6 +128,7 @@ def _unroll(
     if frames_bshwc.shape[1] < context_frames:
         raise ValueError(f"{frames_bshwc.shape[1]} frames to start from: the model's context takes {context_frames}")
     first = begin(config, params, frames_bshwc[:, -context_frames:], horizon)
+    params = for_decoding(config, params)
 
     def step(carry: tuple[Cache, Array], turn: tuple[Array, Array]):
         cache, stack_bshwc = carry
@@ -141,10 +144,7 @@ def _unroll(
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
 
 
-_STATIC = ("config", "horizon", "temperature", "top_k")
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
+@functools.partial(jax.jit, static_argnames=("config", "horizon", "temperature", "top_k", "max_batch"))
 def imagine(
     config: WorldModelConfig,
     params: WorldModelParams,
@@ -154,20 +154,28 @@ def imagine(
     horizon: int,
     temperature: float = 1.0,
     top_k: int | None = 100,
+    max_batch: int | None = None,
 ) -> Imagined:
     """Imagine `horizon` frames under a policy that is traced into the program.
 
     context_frames_bshwc: [B, S, H, W, 3], uint8 or float32 in [0, 1], S at least C: the model sees the last C of them.
     policy(frames_bshwc, key) -> actions [B, A] in [-1, 1] sees the last S frames as uint8, imagined ones rounded as a
-    replay would hold them. Raises ValueError for a horizon beyond the transformer's positions.
+    replay would hold them. max_batch: imagine at most so many rows at a time, which bounds the memory; the policy, too,
+    then sees one piece of the batch. Each piece draws from a key of its own: a greedy future with a policy that draws
+    nothing does not depend on max_batch, any other does. Raises ValueError for a horizon beyond the transformer's
+    positions.
     """
-    return _unroll(
-        config, params, context_frames_bshwc, lambda stack, action_key, k: policy(stack, action_key), key, horizon,
-        temperature, top_k,
-    )  # fmt: skip
+
+    def run(frames_bshwc: Array, piece_key: Array) -> Imagined:
+        def act(stack_bshwc: Array, action_key: Array, k: Array) -> Array:
+            return policy(stack_bshwc, action_key)
+
+        return _unroll(config, params, frames_bshwc, act, piece_key, horizon, temperature, top_k)
+
+    return in_pieces(run, context_frames_bshwc, key, max_batch)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"))
+@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k", "max_batch"))
 def rollout(
     config: WorldModelConfig,
     params: WorldModelParams,
@@ -176,17 +184,39 @@ def rollout(
     key: Array,
     temperature: float = 1.0,
     top_k: int | None = 100,
+    max_batch: int | None = None,
 ) -> Imagined:
-    """Imagine under given actions [B, F, A], the first of which leads to the first imagined frame; A is 0 without any."""
+    """Imagine under given actions [B, F, A], the first of which leads to the first imagined frame; A is 0 without any.
+
+    max_batch: imagine at most so many rows at a time, which bounds the memory. Each piece draws from a key of its own:
+    a greedy future does not depend on max_batch, a sampled one does.
+    """
     chex.assert_shape(actions_bfa, (len(context_frames_bchwc), None, config.transformer.action_size))
-    return _unroll(
-        config, params, context_frames_bchwc, lambda stack, action_key, k: actions_bfa[:, k], key, actions_bfa.shape[1],
-        temperature, top_k,
-    )  # fmt: skip
+
+    def run(batch: tuple[Array, Array], piece_key: Array) -> Imagined:
+        frames_bchwc, piece_bfa = batch
+
+        def act(stack_bshwc: Array, action_key: Array, k: Array) -> Array:
+            return piece_bfa[:, k]
+
+        return _unroll(config, params, frames_bchwc, act, piece_key, piece_bfa.shape[1], temperature, top_k)
+
+    return in_pieces(run, (context_frames_bchwc, actions_bfa), key, max_batch)
 
 
 reset = functools.partial(jax.jit, static_argnames=("config", "horizon"))(begin)
 """`begin`, compiled."""
 
-step = functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"))(next_frame)
-"""`next_frame`, compiled. The dream given is not consumed, so that several futures can be tried from it."""
+
+@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"))
+def step(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    dream: Dream,
+    actions_ba: Array | None,
+    key: Array,
+    temperature: float,
+    top_k: int | None,
+) -> tuple[Dream, NextFrame]:
+    """`next_frame`, compiled. The dream given is not consumed, so that several futures can be tried from it."""
+    return next_frame(config, for_decoding(config, params), dream, actions_ba, key, temperature, top_k)

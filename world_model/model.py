@@ -99,10 +99,12 @@ class WorldModel:
         temperature: float = 1.0,
         top_k: int | None = 100,
         horizon: int | None = None,
+        max_batch: int | None = None,
     ) -> Imagined:
         """Imagine under given actions [B, F, A]; `.frames` uint8, `.rewards`, `.tokens` of F frames.
 
-        An action-free model takes None and a horizon F. Raises ValueError for a horizon that does not fit.
+        An action-free model takes None and a horizon F. max_batch: at most so many rows in memory at a time, as
+        `world_model.rollout` does. Raises ValueError for a horizon that does not fit.
         """
         if actions is None:
             if horizon is None:
@@ -110,7 +112,9 @@ class WorldModel:
             actions = jnp.zeros((len(context_frames), horizon, 0))
         elif horizon not in (None, actions.shape[1]):
             raise ValueError(f"a horizon of {horizon} with {actions.shape[1]} actions: leave one of them out")
-        return imagination.rollout(self.config, self.params, context_frames, actions, key, temperature, top_k)
+        return imagination.rollout(
+            self.config, self.params, context_frames, actions, key, temperature, top_k, max_batch
+        )
 
     def imagine(
         self,
@@ -120,8 +124,11 @@ class WorldModel:
         horizon: int,
         temperature: float = 1.0,
         top_k: int | None = 100,
+        max_batch: int | None = None,
     ) -> Imagined:
         """Imagine under a policy, as `world_model.imagine` does; another function object is compiled anew."""
         if not isinstance(policy, jax.tree_util.Partial):
             policy = jax.tree_util.Partial(policy)
-        return imagination.imagine(self.config, self.params, context_frames, policy, key, horizon, temperature, top_k)
+        return imagination.imagine(
+            self.config, self.params, context_frames, policy, key, horizon, temperature, top_k, max_batch
+        )

@@ -31,6 +31,11 @@ def transformer_of(config: WorldModelConfig, params: WorldModelParams) -> Transf
     return transformer.merge(config.transformer, config.layout, params.transformer)
 
 
+def for_decoding(config: WorldModelConfig, params: WorldModelParams) -> WorldModelParams:
+    """The same, with the transformer's matrices as a loop over tokens wants them."""
+    return params.replace(transformer=transformer.for_decoding(config.transformer, params.transformer))
+
+
 def sizes(config: WorldModelConfig) -> dict[str, int]:
     """Numbers in the tokenizer and in the transformer, counted without allocating any."""
     parts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import chex
 import jax
@@ -20,7 +21,11 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         linear = functools.partial(
-            nnx.Linear, use_bias=False, kernel_init=nnx.initializers.normal(config.initial_std), rngs=rngs
+            nnx.Linear,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(config.initial_std),
+            dtype=config.compute_dtype,
+            rngs=rngs,
         )
         self.gate_and_up = linear(config.width, 2 * config.feed_forward)
         self.down = linear(config.feed_forward, config.width)
@@ -68,7 +73,15 @@ class Transformer(nnx.Module):
         self.embedding = nnx.Embed(layout.vocabulary, config.width, embedding_init=normal, rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
-        self.head = nnx.Linear(config.width, layout.vocabulary, use_bias=False, kernel_init=normal, rngs=rngs)
+        self.head = nnx.Linear(
+            config.width,
+            layout.vocabulary,
+            use_bias=False,
+            kernel_init=normal,
+            dtype=config.compute_dtype,
+            preferred_element_type=jnp.float32,
+            rngs=rngs,
+        )
         zeros = nnx.initializers.zeros_init()
         if config.place_embedding:
             self.place = nnx.Embed(layout.places, config.width, embedding_init=zeros, rngs=rngs)
@@ -129,9 +142,29 @@ class Transformer(nnx.Module):
     def _placed(self, embeddings_bld: Array, positions_l: Array) -> Array:
         return embeddings_bld + self.place(self.layout.place(positions_l)) if self.config.place_embedding else embeddings_bld
 
+    def head_of(self, ids: slice) -> Callable[[Array], Array]:
+        """`head` for some of the vocabulary only: hidden states [..., D] to logits [..., ids], float32."""
+        kernel = self.head.kernel[:, ids].astype(self.head.dtype)
+        return lambda hidden: jnp.matmul(hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+
     def rewards(self, hidden_bfd: Array) -> Array:
         """Rewards [B, F] in symlog space, from the hidden states of the frames' last tokens."""
         return self.reward(hidden_bfd)[..., 0]
+
+
+def for_decoding(config: TransformerConfig, params: nnx.State) -> nnx.State:
+    """The same parameters with their matrices in the compute dtype: a loop that reads them all for every token should
+    not convert them for every token.
+    """
+    if config.compute_dtype == "float32":
+        return params
+    flat = nnx.to_flat_state(params)
+    return nnx.from_flat_state(
+        (path, variable.replace(variable[...].astype(config.compute_dtype)))
+        if path[0] in ("blocks", "head") and path[-1] == "kernel"
+        else (path, variable)
+        for path, variable in flat
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -116,6 +116,50 @@ def test_top_k_of_one_imagines_the_greedy_future(model, frames, future_actions, 
     jax.tree.map(np.testing.assert_array_equal, imagined, greedy)
 
 
+@pytest.fixture(scope="module")
+def three(frames, future_actions) -> tuple[np.ndarray, np.ndarray]:
+    """Context frames and actions of three rows, which two pieces hold with one to spare."""
+    return np.concatenate([frames, frames[:1, ::-1]])[:, :2], np.concatenate([future_actions, -future_actions[:1]])
+
+
+def test_a_batch_in_pieces_imagines_the_same_greedy_futures(model, three):
+    whole = model.rollout(*three, KEY, temperature=0.0)
+    pieces = model.rollout(*three, KEY, temperature=0.0, max_batch=2)
+    _same_futures(whole, pieces)
+
+
+def test_a_policy_sees_a_batch_in_pieces_and_acts_as_on_the_whole(model, three):
+    seen = []
+
+    def policy(frames_bshwc, key):
+        seen.append(len(frames_bshwc))
+        return jnp.tanh(frames_bshwc[:, -1, :3, 0, 0].astype(jnp.float32) / 255)
+
+    whole = model.imagine(three[0], policy, KEY, 2, temperature=0.0)
+    pieces = model.imagine(three[0], policy, KEY, 2, temperature=0.0, max_batch=1)
+    assert set(seen) == {3, 1}
+    _same_futures(whole, pieces)
+
+
+def _same_futures(one, other):
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    np.testing.assert_allclose(one.rewards, other.rewards, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one.actions, other.actions, atol=0.01)
+    # One grey level: sums of another batch size round differently.
+    assert np.abs(one.frames.astype(int) - other.frames.astype(int)).max() <= 1
+
+
+def test_rows_of_pieces_are_drawn_apart(model, frames, future_actions):
+    alike = [np.repeat(x[:1], 2, axis=0) for x in (frames[:, :2], future_actions)]
+    imagined = model.rollout(*alike, KEY, max_batch=1)
+    assert (imagined.tokens[0] != imagined.tokens[1]).any()
+
+
+def test_pieces_of_no_row_are_refused(model, frames, future_actions):
+    with pytest.raises(ValueError, match="max_batch 0: expected at least 1, or None"):
+        model.rollout(frames[:, :2], future_actions, KEY, max_batch=0)
+
+
 @pytest.mark.parametrize("frame", [0, 1, 2])
 def test_another_action_leaves_earlier_imagined_frames_as_they_were(model, frames, future_actions, greedy, frame):
     other = future_actions.copy()
