@@ -25,7 +25,7 @@ class TransformerConfig:
     norm_epsilon: float = 1e-6
     rotary_base: float = 10_000.0
     initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero
-    # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits and losses are float32 always.
+    # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits, losses: float32 always.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):

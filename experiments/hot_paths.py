@@ -1,0 +1,125 @@
+"""What `ivideogpt bench` times: the programs that a run spends its time in, with made-up arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import tokenizer
+import world_model
+from experiments.config import Experiment
+from experiments.errors import UsageError
+from world_model import WorldModelConfig
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HotPath:
+    """A jitted function of the project as it is, what it takes, and what one run of it brings."""
+
+    function: Any  # jitted
+    static: tuple[Any, ...]  # its first arguments, known when it is compiled
+    arguments: Callable[[Array], tuple]  # the others, from a key; under `jax.eval_shape` their shapes only
+    batch: int
+    horizon: int  # future frames
+    brings: int
+    unit: Literal["frames", "tokens"]
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # static too, by name
+    trains: bool = False  # its first argument is a state that it consumes, its first result the next one
+
+    def trace(self) -> jax.stages.Traced:
+        """The program, without allocating any argument."""
+        return self.function.trace(*self.static, *jax.eval_shape(self.arguments, jax.random.key(0)), **self.options)
+
+
+def hot_path(
+    name: str,
+    experiment: Experiment,
+    precision: Precision,
+    batch: int | None,
+    horizon: int | None,
+    max_batch: int | None,
+) -> HotPath:
+    """A hot path by name, of a preset in a precision; None: the preset's size. Raises UsageError, ValueError."""
+    if max_batch is not None and name != "rollout":
+        raise UsageError(f"--max-batch is for rollouts: {name} is not computed in pieces")
+    schedule, config = experiment.mbpo.model, with_precision(experiment.mbpo.world_model, precision)
+    if name == "rollout":
+        options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": max_batch}
+        return rollout(config, batch or schedule.rollout_batch, horizon or schedule.horizon, options)
+    segments = {"train-transformer": train_transformer, "train-tokenizer": train_tokenizer, "tokenize": tokenize}
+    whole = config.segment_frames - config.tokenizer.context_frames
+    return segments[name](config, batch or schedule.batch, horizon or whole)
+
+
+def with_precision(config: WorldModelConfig, precision: Precision) -> WorldModelConfig:
+    """The same world model; tokenizer and transformer compute in that precision."""
+    return dataclasses.replace(
+        config,
+        tokenizer=dataclasses.replace(config.tokenizer, compute_dtype=precision),
+        transformer=dataclasses.replace(config.transformer, compute_dtype=precision),
+    )
+
+
+def rollout(config: WorldModelConfig, batch: int, horizon: int, options: dict[str, Any]) -> HotPath:
+    """Imagination under given actions, counted in imagined frames."""
+
+    def arguments(key: Array) -> tuple:
+        frames = _frames(config, batch, config.tokenizer.context_frames)
+        return world_model.init(config, key).params, frames, _actions(config, batch, horizon), key
+
+    return HotPath(
+        world_model.rollout, (config,), arguments, batch, horizon, batch * horizon, "frames", options=options
+    )
+
+
+def train_transformer(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
+    """One update of the transformer, tokenizing included; counted in all tokens of the segments."""
+    frames = config.tokenizer.context_frames + horizon
+
+    def arguments(key: Array) -> tuple:
+        state = world_model.init(config, key)
+        segments = (_frames(config, batch, frames), _actions(config, batch, frames), jnp.zeros((batch, frames)))
+        return state.transformer, state.tokenizer.params, *segments, key
+
+    tokens = batch * config.layout.length(horizon)
+    function = world_model.transformer_train_step
+    return HotPath(function, (config,), arguments, batch, horizon, tokens, "tokens", trains=True)
+
+
+def train_tokenizer(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
+    """One update of the tokenizer; counted in the frames that it learns from, not in those that it leaves out."""
+    context_frames, sample = config.tokenizer.context_frames, config.tokenizer.future_sample
+    learned = batch * (context_frames + (horizon if sample is None else min(horizon, sample)))
+    static = (config.tokenizer, config.tokenizer_optimizer)
+
+    def arguments(key: Array) -> tuple:
+        return tokenizer.init(*static, key), _frames(config, batch, context_frames + horizon), key
+
+    return HotPath(tokenizer.train_step, static, arguments, batch, horizon, learned, "frames", trains=True)
+
+
+def tokenize(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
+    """Segments to tokens; counted in frames."""
+    frames = config.tokenizer.context_frames + horizon
+
+    def arguments(key: Array) -> tuple:
+        return world_model.init(config, key).params, _frames(config, batch, frames)
+
+    return HotPath(world_model.tokenize, (config,), arguments, batch, horizon, batch * frames, "frames")
+
+
+def _frames(config: WorldModelConfig, batch: int, frames: int) -> Array:
+    """Noise: what a picture shows does not change what it costs."""
+    side = config.tokenizer.resolution
+    return jax.random.bits(jax.random.key(1), (batch, frames, side, side, 3), jnp.uint8)
+
+
+def _actions(config: WorldModelConfig, batch: int, frames: int) -> Array:
+    return jax.random.uniform(jax.random.key(2), (batch, frames, config.transformer.action_size), minval=-1.0)
