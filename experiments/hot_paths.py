@@ -14,6 +14,7 @@ import tokenizer
 import world_model
 from experiments.config import Experiment
 from experiments.errors import UsageError
+from experiments.metric_weights import VGG16
 from world_model import WorldModelConfig
 
 Precision = Literal["float32", "bfloat16"]
@@ -55,7 +56,8 @@ def hot_path(
         return rollout(config, batch or schedule.rollout_batch, horizon or schedule.horizon, options)
     segments = {"train-transformer": train_transformer, "train-tokenizer": train_tokenizer, "tokenize": tokenize}
     whole = config.segment_frames - config.tokenizer.context_frames
-    return segments[name](config, batch or schedule.batch, horizon or whole)
+    default = schedule.tokenizer_batch if name == "train-tokenizer" else schedule.transformer_batch
+    return segments[name](config, batch or default, horizon or whole)
 
 
 def with_precision(config: WorldModelConfig, precision: Precision) -> WorldModelConfig:
@@ -100,7 +102,8 @@ def train_tokenizer(config: WorldModelConfig, batch: int, horizon: int) -> HotPa
     static = (config.tokenizer, config.tokenizer_optimizer)
 
     def arguments(key: Array) -> tuple:
-        return tokenizer.init(*static, key), _frames(config, batch, context_frames + horizon), key
+        frames = _frames(config, batch, context_frames + horizon)
+        return tokenizer.init(*static, key), frames, key, _perceptual(config)
 
     return HotPath(tokenizer.train_step, static, arguments, batch, horizon, learned, "frames", trains=True)
 
@@ -113,6 +116,18 @@ def tokenize(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
         return world_model.init(config, key).params, _frames(config, batch, frames)
 
     return HotPath(world_model.tokenize, (config,), arguments, batch, horizon, batch * frames, "frames")
+
+
+def _perceptual(config: WorldModelConfig) -> tokenizer.PerceptualWeights | None:
+    """Zeros in the shapes of LPIPS's weights, where the tokenizer is trained with them."""
+    if config.tokenizer.perceptual_weight == 0:
+        return None
+    blocks, inputs = [], 3
+    for widths in VGG16:
+        pairs = zip((inputs, *widths), widths, strict=False)
+        blocks.append(tuple((jnp.zeros((3, 3, x, y)), jnp.zeros(y)) for x, y in pairs))
+        inputs = widths[-1]
+    return tokenizer.PerceptualWeights(tuple(blocks), tuple(jnp.zeros(widths[-1]) for widths in VGG16))
 
 
 def _frames(config: WorldModelConfig, batch: int, frames: int) -> Array:
