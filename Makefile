@@ -6,8 +6,13 @@ STAMP := $(VENV)/installed
 
 .PHONY: demo test test-parity lint renderer lock clean
 
+# The laptop preset with less training, to end within ten minutes; `ivideogpt train` alone takes its whole budget.
+SHORT := --mbpo.agent-steps 2000 --mbpo.random-agent-steps 1000 --mbpo.evaluate-every-agent-steps 1000 \
+	--mbpo.model.start-agent-steps 1000 --mbpo.model.initial-tokenizer-updates 350 \
+	--mbpo.model.initial-transformer-updates 600
+
 demo: $(STAMP) renderer
-	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press $(DEMO)
+	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press --run-dir runs/demo $(SHORT)
 
 test: $(STAMP) renderer
 	$(VENV)/bin/ruff check .

@@ -28,6 +28,9 @@ PyTree = Any
 UNKNOWN = -math.inf
 """Stands for no score: below every other."""
 
+UNFINISHED = ".orbax-checkpoint-tmp"
+"""In the name of a folder that orbax is still writing."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint that does not fit or cannot be read; the message names it and says what is wrong."""
@@ -66,14 +69,16 @@ class Checkpoints:
                 best_fn=_score,
                 read_only=read_only,
                 create=not read_only,
-                cleanup_tmp_directories=not read_only,
             ),
         )
 
     def _remove_parts(self) -> None:
-        """A kill during a deletion leaves part of a checkpoint, which must not stand in the way of the same step."""
+        """A kill during a save or a deletion leaves part of a checkpoint, which must not stand in the way of the same step.
+
+        Orbax would remove unfinished saves in a thread of its own, which complains where a run ends in its first second.
+        """
         for place in self.folder.glob("[0-9]*"):
-            if place.name.isdigit() and not _whole(place):
+            if UNFINISHED in place.name or (place.name.isdigit() and not _whole(place)):
                 shutil.rmtree(place)
 
     def save(self, step: int, state: PyTree, extra: Mapping[str, Any], score: float | None = None) -> None:

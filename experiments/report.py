@@ -141,6 +141,8 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
         return Verdict(question, None, "not measured yet", detail)
     mine, theirs = line["model/mse_imagined"], line[f"model/mse_{other}"]
     detail = f"Mean squared error {mine:.5f} against {theirs:.5f} for {described}"
+    if theirs:
+        detail += f", {abs(1 - mine / theirs):.1%} {'less' if mine < theirs else 'more'}"
     moving = [line.get(f"model/moving_mse_{name}") for name in ("imagined", other)]
     if None not in moving:
         detail += f"; on moving pixels {moving[0]:.4f} against {moving[1]:.4f}"

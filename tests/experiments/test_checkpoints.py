@@ -72,6 +72,17 @@ def test_a_state_donated_right_after_saving_is_saved_as_it_was(tmp_path):
     assert not np.asarray(read["w"]).any() and not read["host"].any()
 
 
+def test_what_a_kill_left_of_a_save_is_removed(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, {"x": jnp.zeros(2)}, {})
+    left = tmp_path / "5.orbax-checkpoint-tmp"
+    (left / "state").mkdir(parents=True)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == (3,) and left.exists()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == (3,) and not left.exists()
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path):
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step, score in enumerate([None, 0.2, 0.8, 0.8, None, 0.1, None]):

@@ -9,7 +9,7 @@ import pytest
 
 from tokenizer import OptimizerConfig, TokenizerConfig, init, merge, train_step
 from tokenizer.layers import GroupNorm
-from tokenizer.losses import losses
+from tokenizer.losses import Outputs, losses
 from tokenizer.train import draw
 
 FULL = TokenizerConfig(
@@ -25,6 +25,7 @@ FULL = TokenizerConfig(
     future_codes=10,
     attention_heads=2,
     dropout=0.0,
+    perceptual_weight=0.0,
     future_sample=None,
 )
 HALF = dataclasses.replace(FULL, compute_dtype="bfloat16")
@@ -44,7 +45,7 @@ def test_a_step_in_bfloat16_has_nearly_the_same_loss_and_leaves_everything_float
     def full_loss(params):
         context_bchwc, future_bfhwc = draw(FULL, segments(), KEY)
         reconstruction = merge(FULL, params).reconstruct(context_bchwc, future_bfhwc, None)
-        return sum(losses(FULL, reconstruction, context_bchwc, future_bfhwc).values())
+        return sum(losses(FULL, Outputs.of(reconstruction), context_bchwc, future_bfhwc, None).values())
 
     full = float(full_loss(state.params))
     state, metrics = train_step(HALF, OPTIMIZER, state, segments(), KEY)
