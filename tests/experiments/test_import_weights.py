@@ -34,7 +34,7 @@ def source(tmp_path):
     """An action-free folder as published, with made-up weights."""
     rng = np.random.default_rng(0)
     shapes = WorldModelParams(
-        abstract_params(CONFIG.tokenizer), transformer.abstract(CONFIG.transformer, CONFIG.layout.vocabulary)
+        abstract_params(CONFIG.tokenizer), transformer.abstract(CONFIG.transformer, CONFIG.layout)
     )
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
     path = tmp_path / "in" / "source"
