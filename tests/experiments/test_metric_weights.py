@@ -52,7 +52,7 @@ def test_the_name_older_numpy_wrote_is_read():
         dict,
         os.path.join,
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", "call"),
 )
 def test_a_pickle_that_names_anything_else_is_refused_before_it_runs(tmp_path, monkeypatch, value):
     monkeypatch.chdir(tmp_path)
