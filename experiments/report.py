@@ -153,7 +153,12 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
         f"agent step {line['agent_steps']:,}",
     ]
     detail += f" ({', '.join(part for part in where if part)})."
-    return Verdict(question, mine < theirs, "yes" if mine < theirs else "no", detail)
+    answer = "yes" if mine < CLEARLY * theirs else "barely" if mine < theirs else "no"
+    return Verdict(question, mine < theirs, answer, detail)
+
+
+CLEARLY = 0.98
+"""Share of another error below which the model's own is clearly less."""
 
 
 def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
