@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,18 @@ from jax import Array
 from agent import drqv2
 from agent.drqv2 import DrQv2Config, Parameters
 from agent.replay import Episode, stacked
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomActions:
+    """How an agent that knows nothing moves. Short, small moves hide in a frame of 64 pixels what an action does."""
+
+    hold_agent_steps: int = 1  # how long one is held
+    reach: float = 1.0  # uniform in [-reach, reach], then clipped to [-1, 1], where most of a scripted policy's are
+
+    def draw(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
+        """Actions [*shape] in [-1, 1]; who holds them is the caller's business."""
+        return np.clip(rng.uniform(-self.reach, self.reach, shape), -1, 1)
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -22,7 +22,7 @@ import numpy as np
 import tokenizer
 import world_model
 from agent import drqv2
-from agent.acting import act, as_episode, imagination_policy, play
+from agent.acting import RandomActions, act, as_episode, imagination_policy, play
 from agent.drqv2 import Batch, DrQv2Config
 from agent.events import CheckpointDue, Clock, EpisodeFinished, Evaluated, Event, ModelEvaluated, Progress
 from agent.imagined import ImaginedReplay
@@ -39,7 +39,7 @@ class ModelSchedule:
     initial_tokenizer_updates: int = 1000
     initial_transformer_updates: int = 1000
     initial_rollouts: int = 20
-    tokenizer_every_env_steps: int = 40
+    tokenizer_every_env_steps: int | None = 40  # None: stays as first trained, so that the codes keep their meaning
     transformer_every_env_steps: int = 10
     rollout_every_env_steps: int = 200
     tokenizer_batch: int = 16  # segments an update
@@ -61,7 +61,7 @@ class MBPOConfig:
     model: ModelSchedule = ModelSchedule()
     agent_steps: int = 50_000
     random_agent_steps: int = 2000
-    random_hold_agent_steps: int = 1  # how long a random action is held: longer, and the hand goes somewhere
+    random_actions: RandomActions = RandomActions()
     initial_agent_updates: int = 0  # learner updates on what is there when the random steps end
     evaluate_every_agent_steps: int = 5000
     evaluation_episodes: int = 20
@@ -196,9 +196,8 @@ class MBPO:
         """Choose an action, then start the updates of this agent step: they run while the simulator does."""
         now, config = self.counts.agent_steps, self.config
         if now < config.random_agent_steps:
-            return self._rng("random action", now // config.random_hold_agent_steps).uniform(
-                -1, 1, config.agent.action_size
-            )
+            rng = self._rng("random action", now // config.random_actions.hold_agent_steps)
+            return config.random_actions.draw(rng, config.agent.action_size)
         std = drqv2.noise_std(config.agent, now)
         action = np.asarray(act(config.agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
         self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
@@ -280,6 +279,8 @@ class MBPO:
             (schedule.rollout_every_env_steps, self._imagine),
         ]
         for interval, act_once in duties:
+            if interval is None:
+                continue
             for _ in range(env_steps // interval - (env_steps - self.action_repeat) // interval):
                 act_once()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from agent.acting import as_episode, play
+from agent.acting import RandomActions, as_episode, play
 from agent.events import Clock, Progress
 from agent.replay import Episode, EpisodeError, load_episode, save_episode
 from experiments.errors import UsageError
@@ -68,16 +68,16 @@ def scripted_episode(env: MetaWorld, rng: np.random.Generator, noise: float = 0.
 
 
 def collect_random(
-    env: MetaWorld, folder: str | os.PathLike, count: int, seed: int, hold: int, phase: str
+    env: MetaWorld, folder: str | os.PathLike, count: int, seed: int, kind: RandomActions, phase: str
 ) -> Iterator[Progress]:
-    """Write episodes of uniform random actions, each held for `hold` agent steps, until the folder holds `count`."""
+    """Write episodes of random actions until the folder holds `count`."""
     for index in range(count):
         path = pathlib.Path(folder) / f"{index:03d}.npz"
         if path.exists():
             load_episode(path)
         else:
             rng = np.random.default_rng([seed, index])
-            actions = rng.uniform(-1, 1, (AGENT_STEPS, 4)).repeat(hold, axis=0)
+            actions = kind.draw(rng, AGENT_STEPS, 4).repeat(kind.hold_agent_steps, axis=0)
             save_episode(path, _played(env, rng, lambda observation_hwc, step, actions=actions: actions[step]))
         yield Progress(Clock(), phase, index + 1, count)
 

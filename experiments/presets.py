@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from agent.acting import RandomActions
 from agent.drqv2 import DrQv2Config
 from agent.mbpo import MBPOConfig, ModelSchedule
 from agent.networks import NetworkConfig
@@ -105,11 +106,11 @@ LAPTOP = Experiment(
         world_model=LAPTOP_MODEL,
         model=ModelSchedule(
             start_agent_steps=1500,
-            initial_tokenizer_updates=700,
-            initial_transformer_updates=2000,
+            initial_tokenizer_updates=900,
+            initial_transformer_updates=4000,
             initial_rollouts=4,
-            tokenizer_every_env_steps=40,
-            transformer_every_env_steps=20,
+            tokenizer_every_env_steps=None,
+            transformer_every_env_steps=2,
             rollout_every_env_steps=200,
             tokenizer_batch=8,
             transformer_batch=4,
@@ -117,7 +118,7 @@ LAPTOP = Experiment(
         ),
         agent_steps=3000,
         random_agent_steps=1500,
-        random_hold_agent_steps=5,
+        random_actions=RandomActions(hold_agent_steps=5, reach=2.0),
         initial_agent_updates=400,
         evaluate_every_agent_steps=750,
         checkpoint_every_agent_steps=200,

@@ -81,12 +81,12 @@ def _held_out(
     """Scripted episodes and random ones in turn, so that each is judged under the actions of the other kind as well."""
     count, seed = experiment.held_out, experiment.seed + HELD_OUT_SEED
     scripted, random = folder.path / "held_out" / "scripted", folder.path / "held_out" / "random"
-    hold = experiment.mbpo.random_hold_agent_steps
+    kind = experiment.mbpo.random_actions
     return [
         episode
         for pair in zip(
             _collected(collect(env, scripted, count, seed, phase="held-out episodes"), scripted, count, display),
-            _collected(collect_random(env, random, count, seed, hold, "held-out episodes"), random, count, display),
+            _collected(collect_random(env, random, count, seed, kind, "held-out episodes"), random, count, display),
             strict=True,
         )
         for episode in pair
