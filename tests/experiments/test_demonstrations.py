@@ -7,6 +7,7 @@ from experiments import rendering
 
 rendering.choose_backend()
 
+from agent.acting import RandomActions  # noqa: E402
 from agent.replay import Episode, EpisodeError, save_episode  # noqa: E402
 from experiments.demonstrations import collect, collect_random, load_folder, scripted_episode  # noqa: E402
 from experiments.errors import UsageError  # noqa: E402
@@ -39,11 +40,13 @@ def test_collected_episodes_succeed_and_their_actions_are_in_range(collected):
 
 
 def test_random_episodes_hold_their_actions_and_depend_on_seed_and_place_alone(env, tmp_path):
-    list(collect_random(env, tmp_path / "a", 2, seed=5, hold=10, phase="held-out episodes"))
-    list(collect_random(env, tmp_path / "b", 1, seed=5, hold=10, phase="held-out episodes"))
+    kind = RandomActions(hold_agent_steps=10, reach=2.0)
+    list(collect_random(env, tmp_path / "a", 2, seed=5, kind=kind, phase="held-out episodes"))
+    list(collect_random(env, tmp_path / "b", 1, seed=5, kind=kind, phase="held-out episodes"))
     first, second = load_folder(tmp_path / "a")
     held = first.actions.reshape(10, 10, 4)
     assert (held == held[:, :1]).all() and len(np.unique(held[:, 0], axis=0)) == 10
+    assert 0.3 < (np.abs(held[:, 0]) == 1).mean() < 0.8  # reach 2: about half are at a limit
     assert np.abs(first.actions - second.actions).max() > 0.1
     np.testing.assert_array_equal(load_folder(tmp_path / "b")[0].frames, first.frames)
 
