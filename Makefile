@@ -8,8 +8,8 @@ STAMP := $(VENV)/installed
 
 # The laptop preset with less training, to end within ten minutes; `ivideogpt train` alone takes its whole budget.
 SHORT := --mbpo.agent-steps 2000 --mbpo.random-agent-steps 1000 --mbpo.evaluate-every-agent-steps 1000 \
-	--mbpo.model.start-agent-steps 1000 --mbpo.model.initial-tokenizer-updates 350 \
-	--mbpo.model.initial-transformer-updates 600
+	--mbpo.model.start-agent-steps 1000 --mbpo.model.initial-tokenizer-updates 450 \
+	--mbpo.model.initial-transformer-updates 900 --mbpo.model.transformer-every-env-steps 8
 
 demo: $(STAMP) renderer
 	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press --run-dir runs/demo $(SHORT)
