@@ -76,6 +76,7 @@ def _networks(config: DrQv2Config) -> Networks:
     return make_networks(config.network, config.action_size)
 
 
+@functools.partial(jax.jit, static_argnames=("config", "resolution"))
 def init(config: DrQv2Config, key: Array, resolution: int = 64) -> AgentState:
     """Fresh parameters for pictures of `resolution` pixels a side."""
     networks = _networks(config)
