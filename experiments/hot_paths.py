@@ -82,17 +82,16 @@ def rollout(config: WorldModelConfig, batch: int, horizon: int, options: dict[st
 
 
 def train_transformer(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
-    """One update of the transformer, tokenizing included; counted in all tokens of the segments."""
-    frames = config.tokenizer.context_frames + horizon
+    """One update of the transformer on tokens; counted in all tokens of the segments."""
+    frames, length = config.tokenizer.context_frames + horizon, config.layout.length(horizon)
 
     def arguments(key: Array) -> tuple:
-        state = world_model.init(config, key)
-        segments = (_frames(config, batch, frames), _actions(config, batch, frames), jnp.zeros((batch, frames)))
-        return state.transformer, state.tokenizer.params, *segments, key
+        tokens_bl = jax.random.randint(key, (batch, length), 0, config.layout.future_slot)
+        state = world_model.init_transformer(config, key)
+        return state, tokens_bl, _actions(config, batch, frames), jnp.zeros((batch, frames)), key
 
-    tokens = batch * config.layout.length(horizon)
-    function = world_model.transformer_train_step
-    return HotPath(function, (config,), arguments, batch, horizon, tokens, "tokens", trains=True)
+    function = world_model.token_train_step
+    return HotPath(function, (config,), arguments, batch, horizon, batch * length, "tokens", trains=True)
 
 
 def train_tokenizer(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:

@@ -7,7 +7,14 @@ from world_model.layout import SequenceLayout
 from world_model.model import WorldModel
 from world_model.params import WorldModelParams, sizes
 from world_model.scoring import detokenize, score, tokenize
-from world_model.training import TransformerState, WorldModelState, init, init_transformer, transformer_train_step
+from world_model.training import (
+    TransformerState,
+    WorldModelState,
+    init,
+    init_transformer,
+    token_train_step,
+    transformer_train_step,
+)
 
 __all__ = [
     "Dream",
@@ -27,6 +34,7 @@ __all__ = [
     "rollout",
     "score",
     "sizes",
+    "token_train_step",
     "tokenize",
     "transformer_train_step",
 ]

@@ -74,9 +74,22 @@ def transformer_train_step(
     rewards_bt: [B, T] of arriving at each frame, in their own units, unused without a reward head.
     Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
     """
-    layout = config.layout
-    config.check_horizon(frames_bthwc.shape[1] - layout.context_frames)
-    tokens_bl = tokens_of(layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
+    config.check_horizon(frames_bthwc.shape[1] - config.layout.context_frames)
+    tokens_bl = tokens_of(config.layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
+    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key)
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def token_train_step(
+    config: WorldModelConfig,
+    state: TransformerState,
+    tokens_bl: Array,
+    actions_bta: Array | None,
+    rewards_bt: Array | None,
+    key: Array,
+) -> tuple[TransformerState, dict[str, Array]]:
+    """`transformer_train_step` on segments that are tokenized already: int32 [B, L], as `tokenize` gives them."""
+    config.check_horizon(config.layout.future_frames(tokens_bl.shape[1]))
 
     def objective(params: nnx.State):
         metrics = losses(config, params, tokens_bl, actions_bta, rewards_bt, key)

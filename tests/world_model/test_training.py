@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tokenizer import OptimizerConfig
-from world_model import TransformerState, init, init_transformer, transformer_train_step
+from world_model import TransformerState, init, init_transformer, token_train_step, transformer_train_step
 from world_model.symlog import symexp, symlog
 from world_model.training import losses
 
@@ -74,6 +74,15 @@ def test_training_learns_a_batch_and_leaves_the_tokenizer_alone(config, frames, 
     assert seen[-1]["token_accuracy"] > 0.7
     np.testing.assert_allclose(seen[3]["loss"], seen[3]["cross_entropy"] + seen[3]["reward_loss"], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, state.tokenizer.params))
+
+
+def test_segments_that_are_tokenized_already_give_the_same_update(config, model, frames, actions):
+    tokens, _ = model.tokenize(frames)
+    one, another = (init_transformer(config, jax.random.key(0)) for _ in range(2))
+    key = jax.random.key(1)
+    one, _ = transformer_train_step(config, one, model.params.tokenizer, frames, actions, REWARDS, key)
+    another, _ = token_train_step(config, another, tokens, actions, REWARDS, key)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), one.params, another.params)
 
 
 def test_one_key_gives_one_update_and_dropout_depends_on_it(config, model, frames, actions):
