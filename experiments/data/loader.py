@@ -68,7 +68,7 @@ class Loader:
             raise DataError("a mixture needs parts, each with a positive weight and a step of at least 1")
         self._config = config
         stores = [Store(part.folder) for part in parts]
-        self.action_size = max(store.sizes.action_size for store in stores)
+        self.action_size = max(store.signals.action_size for store in stores)
         self._batches = _batches(config, parts, stores, split, self.action_size, host, hosts)
         self._fingerprint = _fingerprint(config, parts, stores, split)
         self._given, self._iterator = 0, None

@@ -31,24 +31,25 @@ WRITER_OPTIONS = "group_size:1,zstd:3"
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
-    """What all recordings of a data set have in common."""
+class Signals:
+    """What all recordings of a data set have besides frames, which may differ in size."""
 
-    height: int
-    width: int
     action_size: int
     rewards: bool
 
     @classmethod
-    def of(cls, recording: Recording) -> Sizes:
-        return cls(*recording.frames.shape[1:3], recording.actions.shape[1], recording.rewards is not None)
+    def of(cls, recording: Recording) -> Signals:
+        return cls(recording.actions.shape[1], recording.rewards is not None)
+
+    def __str__(self) -> str:
+        return f"{self.action_size} numbers an action and {'rewards' if self.rewards else 'no rewards'}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """The index of one shard."""
 
-    sizes: Sizes | None  # None where it holds skipped recordings only
+    signals: Signals | None  # None where it holds skipped recordings only
     recordings: tuple[tuple[str, int], ...]  # name, frames
     skipped: tuple[tuple[str, str], ...]  # name, reason
     bytes: int
@@ -75,12 +76,12 @@ class StoreWriter:
         self._start_shard()
 
     def add(self, name: str, recording: Recording) -> None:
-        """Append one. Raises DataError where it differs in size from those before."""
+        """Append one. Raises DataError where it has other signals than those before."""
         self._refuse_known(name)
-        sizes = Sizes.of(recording.check())
-        if self.sizes not in (None, sizes):
-            raise DataError(f"it has {_told(sizes)}; those before have {_told(self.sizes)}")
-        self._sizes = sizes
+        signals = Signals.of(recording.check())
+        if self.signals not in (None, signals):
+            raise DataError(f"it has {signals}; those before have {self.signals}")
+        self._signals = signals
         for start in range(0, recording.length, CHUNK_FRAMES):
             record = encode(recording.take(slice(start, start + CHUNK_FRAMES)))
             self._open_shard().write(record)
@@ -103,8 +104,8 @@ class StoreWriter:
         self._describe(whole=True)
 
     @property
-    def sizes(self) -> Sizes | None:
-        return self._sizes or next((shard.sizes for shard in self._shards if shard.sizes), None)
+    def signals(self) -> Signals | None:
+        return self._signals or next((shard.signals for shard in self._shards if shard.signals), None)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
@@ -147,7 +148,7 @@ class StoreWriter:
         return self.folder / ".tmp"
 
     def _start_shard(self) -> None:
-        self._writer, self._sizes, self._bytes = None, None, 0
+        self._writer, self._signals, self._bytes = None, None, 0
         self._recordings: list[tuple[str, int]] = []
         self._skipped: list[tuple[str, str]] = []
 
@@ -168,7 +169,7 @@ class StoreWriter:
                 os.fsync(file.fileno())
             size = temporary.stat().st_size
             os.replace(temporary, path)
-        shard = Shard(self._sizes, tuple(self._recordings), tuple(self._skipped), size)
+        shard = Shard(self._signals, tuple(self._recordings), tuple(self._skipped), size)
         write_atomically(path.with_suffix(".json"), _as_json(shard))
         self._shards.append(shard)
         self._start_shard()
@@ -194,10 +195,10 @@ class Store:
         recordings = [pair for shard in shards for pair in shard.recordings]
         if not recordings:
             raise DataError(f"{self.folder} holds no recordings")
-        if len({shard.sizes for shard in shards if shard.sizes}) > 1:
-            raise DataError(f"{self.folder}: its shards disagree in frame size, action size or rewards")
+        if len({shard.signals for shard in shards if shard.signals}) > 1:
+            raise DataError(f"{self.folder}: its shards disagree in action size or rewards")
         self.settings: dict[str, Any] = described["settings"]
-        self.sizes = next(shard.sizes for shard in shards if shard.sizes)
+        self.signals = next(shard.signals for shard in shards if shard.signals)
         self.names = [name for name, _ in recordings]
         self.lengths = np.array([frames for _, frames in recordings], np.int64)
         self.skipped = [pair for shard in shards for pair in shard.skipped]
@@ -228,8 +229,8 @@ class Store:
     def _chunk(self, index: int, number: int) -> Recording:
         chunk = decode(self._records[int(self._first_chunk[index]) + number])
         expected = min(CHUNK_FRAMES, int(self.lengths[index]) - number * CHUNK_FRAMES)
-        if chunk.length != expected or Sizes.of(chunk) != self.sizes:
-            raise DataError("a chunk is not of the size that the index says")
+        if chunk.length != expected or Signals.of(chunk) != self.signals:
+            raise DataError("a chunk is not what the index says")
         return chunk
 
 
@@ -250,11 +251,6 @@ def _records(folder: pathlib.Path, shards: Sequence[Shard]) -> Sequence[bytes]:
 
 def _shard_path(folder: pathlib.Path, number: int) -> pathlib.Path:
     return folder / f"{number:05d}.arrayrecord"
-
-
-def _told(sizes: Sizes) -> str:
-    rewards = "rewards" if sizes.rewards else "no rewards"
-    return f"frames of {sizes.height} x {sizes.width}, {sizes.action_size} numbers an action and {rewards}"
 
 
 def _description(folder: pathlib.Path) -> dict[str, Any]:
@@ -289,9 +285,9 @@ def _read_shard(path: pathlib.Path) -> Shard:
         checksum = content.pop("crc32")
         if checksum != zlib.crc32(json.dumps(content).encode()):
             raise ValueError("checksum")
-        sizes = Sizes(**content["sizes"]) if content["sizes"] else None
+        signals = Signals(**content["signals"]) if content["signals"] else None
         pairs = [tuple((name, what) for name, what in content[key]) for key in ("recordings", "skipped")]
-        shard = Shard(sizes, *pairs, content["bytes"])
+        shard = Shard(signals, *pairs, content["bytes"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged ({error}): convert the data set again") from None
     records = path.with_suffix(".arrayrecord")

@@ -128,8 +128,8 @@ def test_a_writer_refuses_what_does_not_belong(make_store, tmp_path, numbered):
     with StoreWriter(folder, {"name": "set"}) as writer:
         with pytest.raises(DataError, match="is there already"):
             writer.add("3", numbered(3, 3))
-        with pytest.raises(DataError, match=r"frames of 5 x 5.*those before have frames of 4 x 4"):
-            writer.add("new", numbered(3, 3, side=5))
+        with pytest.raises(DataError, match="it has 5 numbers an action and rewards; those before have 2"):
+            writer.add("new", numbered(3, 3, action_size=5))
         with pytest.raises(DataError, match="another process"):
             StoreWriter(folder, {"name": "set"})
 
