@@ -38,14 +38,18 @@ class Recording:
     def check(self) -> Recording:
         """Return itself, or raise DataError with what does not fit."""
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[3] != 3 or not self.frames.size:
-            raise DataError(f"frames are {self.frames.dtype} {self.frames.shape}, expected uint8 [T, H, W, 3], not empty")
+            raise DataError(
+                f"frames are {self.frames.dtype} {self.frames.shape}, expected uint8 [T, H, W, 3], not empty"
+            )
         expected = {"actions": (self.length, self.actions.shape[-1]), "rewards": (self.length,)}
         for name, shape in expected.items():
             part = getattr(self, name)
             if part is None:
                 continue
             if part.dtype != np.float32 or part.shape != shape:
-                raise DataError(f"{name} are {part.dtype} {part.shape}, expected float32 {shape} beside {self.length} frames")
+                raise DataError(
+                    f"{name} are {part.dtype} {part.shape}, expected float32 {shape} beside {self.length} frames"
+                )
             if not np.isfinite(part).all():
                 raise DataError(f"{name} hold numbers that are not finite")
         return self

@@ -124,7 +124,9 @@ class StoreWriter:
         """The whole shards that are there. A folder without any must not hold what is not ours."""
         if not (self.folder / DESCRIPTION).exists():
             if strangers := [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]:
-                raise DataError(f"{self.folder} is no data set of ours (it holds {strangers[0]}): choose another folder")
+                raise DataError(
+                    f"{self.folder} is no data set of ours (it holds {strangers[0]}): choose another folder"
+                )
             self._describe(whole=False)
         described = _description(self.folder)
         if described["settings"] != self._settings:
@@ -258,10 +260,14 @@ def _description(folder: pathlib.Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         if described["version"] != VERSION:
-            raise DataError(f"{folder} is of version {described['version']}, this code reads {VERSION}: convert it again")
+            raise DataError(
+                f"{folder} is of version {described['version']}, this code reads {VERSION}: convert it again"
+            )
         return {"whole": described["whole"], "settings": described["settings"]}
     except FileNotFoundError:
-        raise DataError(f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one") from None
+        raise DataError(
+            f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one"
+        ) from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged ({error}): convert it again") from None
 
