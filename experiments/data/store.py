@@ -121,19 +121,17 @@ class StoreWriter:
         self._lock.close()
 
     def _continued(self) -> list[Shard]:
-        """The whole shards that are there. A folder without any must not hold what is not ours."""
-        if not (self.folder / DESCRIPTION).exists():
-            if strangers := [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]:
-                raise DataError(
-                    f"{self.folder} is no data set of ours (it holds {strangers[0]}): choose another folder"
-                )
+        """The whole shards that are there, if the settings are theirs, too. Others' files must not be in the folder."""
+        begun = (self.folder / DESCRIPTION).exists()
+        strangers = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
+        if strangers and not begun:
+            raise DataError(f"{self.folder} is no data set of ours (it holds {strangers[0]}): choose another folder")
+        shards = _shards(self.folder)
+        if not shards:
             self._describe(whole=False)
-        described = _description(self.folder)
-        if described["settings"] != self._settings:
-            raise DataError(
-                f"{self.folder} was made with {described['settings']}, not {self._settings}: choose another folder"
-            )
-        return _shards(self.folder)
+        elif (there := _description(self.folder)["settings"]) != self._settings:
+            raise DataError(f"{self.folder} was made with {there}, not {self._settings}: choose another folder")
+        return shards
 
     def _describe(self, whole: bool) -> None:
         shards = getattr(self, "_shards", [])

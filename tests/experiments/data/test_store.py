@@ -134,6 +134,13 @@ def test_a_writer_refuses_what_does_not_belong(make_store, tmp_path, numbered):
             StoreWriter(folder, {"name": "set"})
 
 
+def test_a_folder_that_holds_nothing_yet_takes_other_settings(tmp_path):
+    for settings in ({"key": "wrong"}, {"key": "right"}):
+        with StoreWriter(tmp_path / "set", settings) as writer:
+            assert not writer.done
+    assert json.loads((tmp_path / "set" / "dataset.json").read_text())["settings"] == {"key": "right"}
+
+
 @pytest.mark.parametrize(
     ("frames", "actions", "said"),
     [
