@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], np.float32)
+GREY = np.array([0.299, 0.587, 0.114])
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
@@ -34,18 +34,28 @@ Box = tuple[float, float, float, float]
 
 def augment(frames_thwc: np.ndarray, resolution: int, kind: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """uint8 [T, H, W, 3] to uint8 [T, resolution, resolution, 3]: one crop and one change of colours for all frames."""
-    cropped = resize(frames_thwc, resolution, draw_box(*frames_thwc.shape[1:3], kind, rng))
-    return change_colours(cropped, *draw_colours(cropped, kind, rng))
+    box = draw_box(*frames_thwc.shape[1:3], kind, rng)
+    return changed(frames_thwc, resolution, box, draw_colours(frames_thwc, kind, rng))
 
 
-def resize(frames_thwc: np.ndarray, resolution: int, box: Box | None = None) -> np.ndarray:
-    """The whole picture or a box of it as a square, antialiased; uint8 [T, resolution, resolution, 3]."""
-    whole = (0, 0, frames_thwc.shape[2], frames_thwc.shape[1])
-    if box in (None, whole) and frames_thwc.shape[1:3] == (resolution, resolution):
+def resize(frames_thwc: np.ndarray, resolution: int) -> np.ndarray:
+    """The whole picture as a square, antialiased; uint8 [T, resolution, resolution, 3]."""
+    if frames_thwc.shape[1:3] == (resolution, resolution):
         return frames_thwc
-    size = (resolution, resolution)
-    images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames_thwc)
-    return np.stack([np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box)) for image in images])
+    return changed(frames_thwc, resolution, (0, 0, frames_thwc.shape[2], frames_thwc.shape[1]))
+
+
+def changed(frames_thwc: np.ndarray, resolution: int, box: Box, colours: np.ndarray | None = None) -> np.ndarray:
+    """A box of each frame as a square, antialiased, its colours times a matrix [3, 4] whose last column is added.
+
+    Pillow does both in C without the interpreter's lock, so that threads share the work; it rounds and clips to uint8.
+    """
+    size, matrix = (resolution, resolution), None if colours is None else tuple(colours.ravel().tolist())
+    frames = np.empty((len(frames_thwc), *size, 3), np.uint8)
+    for frame, into in zip(frames_thwc, frames, strict=True):
+        image = Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.Resampling.BILINEAR, box=box)
+        into[:] = image if matrix is None else image.convert("RGB", matrix)
+    return frames
 
 
 def draw_box(height: int, width: int, kind: Augmentation, rng: np.random.Generator) -> Box:
@@ -57,10 +67,8 @@ def draw_box(height: int, width: int, kind: Augmentation, rng: np.random.Generat
     return left, upper, min(left + w, width), min(upper + h, height)
 
 
-def draw_colours(
-    frames_thwc: np.ndarray, kind: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix [3, 3] and an offset [3] that turn hue, then change saturation, contrast and brightness.
+def draw_colours(frames_thwc: np.ndarray, kind: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """A matrix [3, 4] that turns hue, then changes saturation, contrast and brightness; the last column is added.
 
     Contrast is about the mean grey of the sequence, so that it does not flicker. All four are linear in the colours, and
     one matrix does them at once.
@@ -69,15 +77,8 @@ def draw_colours(
         1 + rng.uniform(-reach, reach) for reach in (kind.brightness, kind.contrast, kind.saturation)
     )
     angle = 2 * np.pi * rng.uniform(-kind.hue, kind.hue)
-    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]], np.float32)
-    hue = _FROM_YIQ @ turn @ _TO_YIQ
-    saturated = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * GREY[None]
-    mean = frames_thwc.mean(axis=(0, 1, 2)) @ GREY
-    matrix = brightness * contrast * saturated @ hue
-    return matrix.astype(np.float32), np.full(3, brightness * (1 - contrast) * mean, np.float32)
-
-
-def change_colours(frames_thwc: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Every pixel times a matrix plus an offset, rounded and clipped to uint8."""
-    changed = frames_thwc.reshape(-1, 3).astype(np.float32) @ matrix.T + offset
-    return np.clip(np.rint(changed), 0, 255).astype(np.uint8).reshape(frames_thwc.shape)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    saturated = saturation * np.eye(3) + (1 - saturation) * GREY[None]
+    mean = np.einsum("thwc->c", frames_thwc, dtype=np.uint64) @ GREY / frames_thwc[..., 0].size
+    matrix = brightness * contrast * saturated @ _FROM_YIQ @ turn @ _TO_YIQ
+    return np.concatenate([matrix, np.full((3, 1), brightness * (1 - contrast) * mean)], axis=1)

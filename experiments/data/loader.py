@@ -48,7 +48,7 @@ class LoaderConfig:
     threads: int = 2
     """Threads that read and decode, in each process. Enough on a small machine."""
     workers: int = 0
-    """Processes besides this one; each has its threads."""
+    """Processes besides this one; each has its threads. A script that asks for some needs `if __name__ == "__main__":`."""
 
 
 class Loader:
