@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -117,7 +118,7 @@ class StoreWriter:
     def __exit__(self, *_) -> None:
         if self._writer is not None:
             self._writer.close()
-            _shard_path(self._temporary, len(self._shards)).unlink(missing_ok=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
         self._lock.close()
 
     def _continued(self) -> list[Shard]:

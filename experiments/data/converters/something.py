@@ -31,6 +31,8 @@ def open_something(place: pathlib.Path, wanted: Wanted) -> Source:
     """
     numbers = {label: int(number) for label, number in _json(place, "labels").items()}
     entries = [entry for split in SPLITS for entry in _json(place, split)]
+    if strangers := sorted({_class(entry) for entry in entries} - set(numbers)):
+        raise DataError(f"{place}: its table of labels lacks '{strangers[0]}'")
     chosen = sorted(int(entry["id"]) for entry in entries if numbers[_class(entry)] in CLASSES)
     videos = {path.stem: path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES}
     return Source(

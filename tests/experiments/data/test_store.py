@@ -65,6 +65,21 @@ def test_a_stopped_writer_goes_on_and_ends_like_one_that_was_never_stopped(make_
         assert contents(folder) == contents(whole.folder)
 
 
+def test_what_a_killed_writer_left_half_done_is_written_anew(make_store, tmp_path, numbered):
+    whole = make_store(LENGTHS)
+    folder = tmp_path / "killed"
+    with StoreWriter(folder, {"name": "set"}):
+        pass
+    (folder / ".tmp").mkdir()
+    for path in (folder / ".tmp" / "00000.arrayrecord", folder / "00000.arrayrecord"):
+        path.write_bytes(b"half a shard" * 10_000)
+    with StoreWriter(folder, {"name": "set"}, 1500) as writer:
+        for number, length in enumerate(LENGTHS):
+            writer.add(str(number), numbered(number, length))
+        writer.finish()
+    assert contents(folder) == contents(whole.folder)
+
+
 def test_what_was_skipped_is_kept_with_its_reason(tmp_path, numbered):
     with StoreWriter(tmp_path / "set", {}) as writer:
         writer.skip("a", "no frames")

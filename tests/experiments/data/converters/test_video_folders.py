@@ -81,8 +81,12 @@ def test_of_something_something_the_chosen_classes_are_taken_and_a_missing_video
     assert [name for name, _ in store.skipped] == ["99"]
 
 
-def test_95_classes_are_taken_and_a_missing_list_is_named(something):
+def test_95_classes_are_taken_and_a_missing_list_or_label_is_named(something):
     assert len(CLASSES) == 95
+    labels = something / "something-something-v2-labels.json"
+    labels.write_text(labels.read_text().replace("Holding", "Beholding"))
+    with pytest.raises(DataError, match="table of labels lacks 'Holding something'"):
+        open_something(something, Wanted())
     (something / "something-something-v2-labels.json").unlink()
     with pytest.raises(DataError, match="lacks the set's list labels"):
         open_something(something, Wanted())
