@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from experiments.checkpoints import Checkpoints
 from experiments.data.loader import Loader, LoaderConfig, Part
 from experiments.data.recording import DataError
 
@@ -74,6 +75,18 @@ def test_a_restored_loader_goes_on_like_one_that_was_never_stopped(parts, stop):
     take(fresh, 2)
     fresh.restore(state)
     assert_same(take(fresh, 6 - stop), whole[stop:])
+
+
+def test_a_checkpoint_of_a_run_holds_the_state(parts, tmp_path):
+    loader = Loader(CONFIG, parts)
+    take(loader, 2)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(2, {"weights": np.zeros(1)}, {"loader": loader.state()})
+        checkpoints.wait()
+        extra = checkpoints.restore({"weights": np.zeros(1)}).extra
+    fresh = Loader(CONFIG, parts)
+    fresh.restore(extra["loader"])
+    assert_same(take(fresh, 2), take(loader, 2))
 
 
 def test_hosts_share_every_batch_and_a_state_fits_any_number_of_them(parts):
