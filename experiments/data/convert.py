@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from agent.events import Clock, Progress
 from experiments.data.converters.source import Candidate, Source
@@ -34,6 +34,21 @@ def convert(source: Source, writer: StoreWriter, limit: int | None = None) -> It
             raise DataError(f"none of the first {skipped} episodes could be read, '{name}' because: {reason}")
         yield Progress(Clock(), "episodes", number, total, {"skipped": skipped})
     writer.finish()
+
+
+def chosen(source: Source, only: Collection[str] | None, without: Collection[str] = ()) -> Source:
+    """The episodes of these names, all where None, but for those of the others: a benchmark's test list, say.
+
+    Raises DataError that names the first one that the source does not hold.
+    """
+    if only is None and not without:
+        return source
+    candidates = list(source.candidates)
+    names = {candidate.name for candidate in candidates}
+    if strangers := sorted({*(only or ()), *without} - names):
+        raise DataError(f"the source holds no episode '{strangers[0]}', but for example '{min(names)}'")
+    kept = [one for one in candidates if (only is None or one.name in only) and one.name not in without]
+    return Source(len(kept), kept)
 
 
 def _take(candidate: Candidate, writer: StoreWriter) -> None:

@@ -121,6 +121,21 @@ def test_a_limit_takes_the_first_and_more_can_be_added_later(ivideogpt, make_epi
     assert Store(tmp_path / "out").names == ["000.npz", "001.npz", "002.npz"]
 
 
+def test_lists_of_names_part_a_source_into_training_and_test(ivideogpt, make_episode, tmp_path):
+    for number in range(4):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    (tmp_path / "test.txt").write_text("001.npz\n003.npz\n")
+    command = ("convert-data", "npz", tmp_path / "in")
+    assert ivideogpt(*command, tmp_path / "test", "--only", tmp_path / "test.txt")[0] == 0
+    assert ivideogpt(*command, tmp_path / "train", "--without", tmp_path / "test.txt")[0] == 0
+    assert Store(tmp_path / "test").names == ["001.npz", "003.npz"]
+    assert Store(tmp_path / "train").names == ["000.npz", "002.npz"]
+    (tmp_path / "test.txt").write_text("1.npz")
+    code, said = ivideogpt(*command, tmp_path / "other", "--only", tmp_path / "test.txt")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "holds no episode '1.npz', but for example '000.npz'" in said
+
+
 def test_what_is_not_there_is_said_in_one_line(ivideogpt, tmp_path):
     code, said = ivideogpt("convert-data", "videos", tmp_path / "nowhere", tmp_path / "out")
     assert (code, said.count("\n")) == (2, 1)
