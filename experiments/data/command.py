@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from experiments.data.convert import chosen, convert, described
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import Wanted
-from experiments.data.store import StoreWriter
+from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 from experiments.progress import ProgressDisplay
 

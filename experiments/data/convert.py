@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from agent.events import Clock, Progress
 from experiments.data.converters.source import Candidate, Source
 from experiments.data.recording import DataError, Recording
-from experiments.data.store import StoreWriter
+from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 
 HOPELESS = 20

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.data.recording import Recording, recording
-from experiments.data.store import Store, StoreWriter
+from experiments.data.store import Store
+from experiments.data.writer import StoreWriter
 
 
 def _numbered(number: int, length: int, side: int = 4, action_size: int = 2, rewards: bool = True) -> Recording:

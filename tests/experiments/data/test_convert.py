@@ -10,7 +10,8 @@ from experiments import cli
 from experiments.data.convert import HOPELESS, convert
 from experiments.data.converters.source import Candidate, Source
 from experiments.data.recording import DataError
-from experiments.data.store import Store, StoreWriter
+from experiments.data.store import Store
+from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, encode, recording
-from experiments.data.store import Store, StoreWriter
+from experiments.data.store import Store
+from experiments.data.writer import StoreWriter
 
 LENGTHS = [1, CHUNK_FRAMES, CHUNK_FRAMES + 1, 3, 50]
 
@@ -121,6 +122,7 @@ def test_damage_on_disk_is_found_and_the_recording_named(make_store):
             lambda folder: (folder / "00000.json").write_text((folder / "00000.json").read_text().replace("16", "17")),
             "00000.json is damaged .checksum",
         ),
+        (lambda folder: (folder / "00001.json").unlink(), "has 3 of 5 recordings: 00001.json is missing"),
         (lambda folder: (folder / "dataset.json").unlink(), "is no data set"),
         (lambda folder: (folder / "dataset.json").write_text("[]"), "dataset.json is damaged"),
     ],

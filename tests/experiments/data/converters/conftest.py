@@ -13,7 +13,8 @@ import pytest
 from experiments.data.convert import convert
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import Wanted
-from experiments.data.store import Store, StoreWriter
+from experiments.data.store import Store
+from experiments.data.writer import StoreWriter
 
 
 def _grey(numbers, height: int = 32, width: int = 48) -> np.ndarray:
