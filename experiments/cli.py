@@ -163,6 +163,13 @@ def _import_weights(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _convert_data(arguments: Sequence[str]) -> int:
+    """Convert robot data sets, videos or episodes of your own into a data set folder."""
+    from experiments.data.command import run
+
+    return run(arguments, _convert_data.__doc__)
+
+
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
     from experiments import presets
@@ -193,6 +200,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "collect-demos": _collect_demos,
     "import-weights": _import_weights,
+    "convert-data": _convert_data,
     "tasks": _tasks,
     "doctor": _doctor,
     "bench": _bench,

@@ -1,0 +1,77 @@
+"""`ivideogpt convert-data`: what was typed into a source, a writer and a conversion between them."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from experiments.data.convert import chosen, convert, described
+from experiments.data.converters.registry import FORMATS
+from experiments.data.converters.source import Wanted
+from experiments.data.writer import StoreWriter
+from experiments.errors import UsageError
+from experiments.progress import ProgressDisplay
+
+
+def run(arguments: Sequence[str], description: str) -> int:
+    """Convert, with progress, and print what was made and what was skipped."""
+    options = _parser(description).parse_args(arguments)
+    wanted = Wanted(options.resolution, options.image_key, tuple(options.action_keys) if options.action_keys else None)
+    source = chosen(
+        FORMATS[options.format](options.source, wanted), _names(options.only), _names(options.without) or ()
+    )
+    settings = {
+        "format": options.format,
+        "source": options.source.resolve().name,
+        "resolution": wanted.resolution,
+        "image_key": wanted.image_key,
+        "action_keys": wanted.action_keys,
+        "only": options.only and options.only.name,
+        "without": options.without and options.without.name,
+    }
+    with StoreWriter(options.out, settings) as writer, ProgressDisplay() as display:
+        for progress in convert(source, writer, options.limit):
+            display.update(progress)
+        said = described(options.out, writer)
+    print(said)
+    return 0
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    formats = "\n\n".join(f"{name}: {opens.__doc__.strip()}" for name, opens in FORMATS.items())
+    parser = argparse.ArgumentParser(
+        prog="ivideogpt convert-data",
+        description=f"{description} The same command goes on where it was stopped.",
+        epilog=f"formats:\n\n{formats}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("format", choices=FORMATS)
+    parser.add_argument("source", type=pathlib.Path, help="the folder, or the file, to read")
+    parser.add_argument("out", type=pathlib.Path, help="the data set folder to write")
+    parser.add_argument(
+        "--resolution",
+        type=_positive,
+        default=64,
+        help="pixels of the shorter side at most; default: 64. More lets random crops keep their detail",
+    )
+    parser.add_argument("--image-key", help="the camera; default: the format's or the data set's usual one")
+    parser.add_argument("--action-keys", nargs="+", help="what is joined into an action; default: the usual")
+    names = "a list of names, one a line"
+    parser.add_argument("--only", type=pathlib.Path, metavar="FILE", help=f"{names}: take these episodes alone")
+    parser.add_argument("--without", type=pathlib.Path, metavar="FILE", help=f"{names}: leave these episodes out")
+    parser.add_argument("--limit", type=_positive, help="the first so many episodes only")
+    return parser
+
+
+def _names(path: pathlib.Path | None) -> set[str] | None:
+    try:
+        return None if path is None else {line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: no list of names ({error})") from None
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number

@@ -1,0 +1,62 @@
+"""Something-Something v2: one video a recording of a hand and an object, 95 of its 174 classes (paper appendix on data)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+
+from experiments.data.converters.source import Candidate, Source, Wanted, name_of
+from experiments.data.converters.video import SUFFIXES, video_frames
+from experiments.data.recording import DataError, Recording, recording
+
+CLASSES = frozenset(
+    number
+    for first, last in (
+        (1, 1), (5, 6), (13, 21), (27, 31), (33, 40), (42, 43), (45, 58), (85, 120), (122, 123),
+        (139, 141), (143, 148), (156, 160), (164, 164), (173, 173),
+    )
+    for number in range(first, last + 1)
+)  # fmt: skip
+"""Numbers, in the set's own table of labels, of the classes that the published mixture takes: those that handle objects."""
+
+SPLITS = ("train", "validation")
+
+
+def open_something(place: pathlib.Path, wanted: Wanted) -> Source:
+    """A folder that holds, at any depth, the videos and the JSON files of labels, train and validation.
+
+    The train and validation videos of the chosen classes become one data set, in the order of their numbers; a video that
+    a list names and the folder lacks is skipped like a broken one. Raises DataError where a list is missing.
+    """
+    numbers = {label: int(number) for label, number in _json(place, "labels").items()}
+    entries = [entry for split in SPLITS for entry in _json(place, split)]
+    if strangers := sorted({_class(entry) for entry in entries} - set(numbers)):
+        raise DataError(f"{place}: its table of labels lacks '{strangers[0]}'")
+    chosen = sorted(int(entry["id"]) for entry in entries if numbers[_class(entry)] in CLASSES)
+    videos = {path.stem: path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    return Source(
+        len(chosen),
+        (Candidate(str(number), functools.partial(_read, videos, number, place, wanted)) for number in chosen),
+    )
+
+
+def _class(entry: dict) -> str:
+    """The label that a template stands for: without the brackets around what was filled in."""
+    return entry["template"].replace("[", "").replace("]", "")
+
+
+def _json(place: pathlib.Path, name: str):
+    found = sorted(path for path in place.rglob("*.json") if path.stem == name or path.stem.endswith(f"-{name}"))
+    if not found:
+        raise DataError(f"{place} lacks the set's list {name}.json (or ...-{name}.json)")
+    try:
+        return json.loads(found[0].read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{name_of(found[0], place)} is damaged: {error}") from None
+
+
+def _read(videos: dict[str, pathlib.Path], number: int, place: pathlib.Path, wanted: Wanted) -> Recording:
+    if str(number) not in videos:
+        raise DataError(f"{place} holds no video {number}")
+    return recording(video_frames(videos[str(number)], wanted.resolution))

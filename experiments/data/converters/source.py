@@ -1,0 +1,90 @@
+"""What every converter gives: episodes by name, each read only when it is its turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from experiments.data.recording import DataError, Recording
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What to take from a source. Keys that are None are the format's own."""
+
+    resolution: int = 64
+    image_key: str | None = None
+    action_keys: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """An episode that a source holds. `read` raises any error where it is broken."""
+
+    name: str
+    read: Callable[[], Recording]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """total: how many candidates come, always in the same order under the same names."""
+
+    total: int
+    candidates: Iterable[Candidate]
+
+
+def shrunk(picture_hwc: np.ndarray, resolution: int) -> np.ndarray:
+    """A picture whose shorter side is at most `resolution`, its shape kept, antialiased; uint8 [H', W', 3].
+
+    The square is cut out when a batch is made, so that random crops are not squashed and reach the whole picture.
+    """
+    height, width = picture_hwc.shape[:2]
+    if min(height, width) <= resolution:
+        return picture_hwc
+    scale = resolution / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture_hwc)).resize(size, Image.Resampling.BILINEAR))
+
+
+def shrunk_all(pictures: Iterable[np.ndarray], resolution: int) -> np.ndarray:
+    """All frames of an episode, uint8 [T, H', W', 3]; only the small ones are in memory at a time."""
+    frames = [shrunk(rgb(picture), resolution) for picture in pictures]
+    if not frames:
+        raise DataError("it has no frames")
+    return np.stack(frames)
+
+
+def rgb(picture: np.ndarray) -> np.ndarray:
+    """A picture of any integer kind from 0 to 255 as uint8 [H, W, 3]; refuses what is not one."""
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "iu":
+        raise DataError(f"a frame is {picture.dtype} {picture.shape}, expected integers [H, W, 3]")
+    if picture.dtype != np.uint8 and (picture.min() < 0 or picture.max() > 255):
+        raise DataError(f"a frame holds {picture.min()} to {picture.max()}, expected 0 to 255")
+    return picture.astype(np.uint8, copy=False)
+
+
+def decoded(image: bytes) -> np.ndarray:
+    """A JPEG or PNG file as uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
+def files(place: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
+    """All files of these endings in a folder and those within it, in the order of their names. DataError: none."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise DataError(f"{place}: no such file or folder")
+    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    if not found:
+        raise DataError(f"{place} holds no files ending in {', '.join(suffixes)}")
+    return found
+
+
+def name_of(path: pathlib.Path, place: pathlib.Path) -> str:
+    """A file's name within the source, the same on every machine."""
+    return path.name if path == place else path.relative_to(place).as_posix()

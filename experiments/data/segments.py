@@ -1,0 +1,54 @@
+"""Segments of recordings, and which recordings a split holds (paper section 4.1)."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Literal
+
+import numpy as np
+
+from experiments.data.recording import Recording
+from experiments.data.store import Store
+
+Split = Literal["train", "validation"]
+VALIDATION_SHARE = 0.01
+
+
+def members(names: list[str], split: Split, share: float = VALIDATION_SHARE) -> np.ndarray:
+    """Indices of the recordings of a split, ascending, int64.
+
+    The `share` of them with the lowest checksum of their names is for validation, at least one where there are two or more:
+    so it does not depend on their order, on a seed or on the rest of a mixture.
+    """
+    ranked = np.argsort([zlib.crc32(name.encode()) for name in names], kind="stable")
+    held = min(max(round(len(names) * share), 1), len(names) - 1) if share > 0 else 0
+    return np.sort(ranked[:held] if split == "validation" else ranked[held:])
+
+
+def picks(length: int, frames: int, step: int, rng: np.random.Generator) -> np.ndarray:
+    """Which frames of a recording a segment takes, int64 [frames], from a start drawn evenly.
+
+    In a recording that is too short the step shrinks; where even step 1 does not fit, the last frame repeats, as in the
+    published code.
+    """
+    step = min(step, max((length - 1) // max(frames - 1, 1), 1))
+    start = rng.integers(max(length - (frames - 1) * step, 1))
+    return np.minimum(start + step * np.arange(frames), length - 1)
+
+
+def cut(store: Store, index: int, frames: int, step: int, rng: np.random.Generator) -> Recording:
+    """A random segment of recording `index`, `frames` long.
+
+    An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where the
+    last frame repeats, actions and rewards are 0.
+    """
+    taken = picks(int(store.lengths[index]), frames, step, rng)
+    first = int(taken[0])
+    span = store.read(index, np.arange(first, taken[-1] + 1))
+    segment = span.take(taken - first)
+    repeated = np.diff(taken, prepend=first - 1) == 0
+    actions = np.where(repeated[:, None], 0, segment.actions).astype(np.float32)
+    if span.rewards is None:
+        return Recording(segment.frames, actions)
+    sums = np.diff(np.cumsum(span.rewards, dtype=np.float64)[taken - first], prepend=0)
+    return Recording(segment.frames, actions, sums.astype(np.float32))

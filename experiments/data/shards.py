@@ -1,0 +1,102 @@
+"""How a data set lies on disk: shards of recordings in ArrayRecord, which reads any record at once, each beside a JSON index.
+
+    dataset.json            what it is, how it was made, whether it is whole
+    00000.arrayrecord       chunks of recordings (`recording.encode`), in order
+    00000.json              which recordings those are, which were skipped and why, size and checksum
+
+A shard counts once its index is there, and both appear whole or not at all. Where one ends depends on the recordings
+alone, so that a conversion that was stopped and started again ends, byte for byte, like one that never was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import zlib
+from typing import Any
+
+from experiments.data.recording import DataError, Recording
+
+VERSION = 1
+DESCRIPTION = "dataset.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Signals:
+    """What all recordings of a data set have besides frames, which may differ in size."""
+
+    action_size: int
+    rewards: bool
+
+    @classmethod
+    def of(cls, recording: Recording) -> Signals:
+        return cls(recording.actions.shape[1], recording.rewards is not None)
+
+    def __str__(self) -> str:
+        return f"{self.action_size} numbers an action and {'rewards' if self.rewards else 'no rewards'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The index of one shard."""
+
+    signals: Signals | None  # None where it holds skipped recordings only
+    recordings: tuple[tuple[str, int], ...]  # name, frames
+    skipped: tuple[tuple[str, str], ...]  # name, reason
+    bytes: int
+
+
+def shard_path(folder: pathlib.Path, number: int) -> pathlib.Path:
+    return folder / f"{number:05d}.arrayrecord"
+
+
+def description(folder: pathlib.Path) -> dict[str, Any]:
+    """Whether a data set is whole, the settings it was made with, and how many recordings it has."""
+    path = folder / DESCRIPTION
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        if described["version"] != VERSION:
+            raise DataError(
+                f"{folder} is of version {described['version']}, this code reads {VERSION}: convert it again"
+            )
+        return {key: described[key] for key in ("whole", "settings", "recordings")}
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged ({error}): convert it again") from None
+
+
+def read_shards(folder: pathlib.Path) -> list[Shard]:
+    """The indices of all shards, in order. Raises DataError where one is damaged or a shard is not as long as it says."""
+    shards: list[Shard] = []
+    while (path := shard_path(folder, len(shards)).with_suffix(".json")).exists():
+        shards.append(_read_shard(path))
+    return shards
+
+
+def as_json(shard: Shard) -> str:
+    """An index as it is written: with a checksum of itself."""
+    content = dataclasses.asdict(shard)
+    return json.dumps({"crc32": zlib.crc32(json.dumps(content).encode()), **content}) + "\n"
+
+
+def _read_shard(path: pathlib.Path) -> Shard:
+    """An index whose own checksum holds and beside which the shard has the size it says."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        checksum = content.pop("crc32")
+        if checksum != zlib.crc32(json.dumps(content).encode()):
+            raise ValueError("checksum")
+        signals = Signals(**content["signals"]) if content["signals"] else None
+        pairs = [tuple((name, what) for name, what in content[key]) for key in ("recordings", "skipped")]
+        shard = Shard(signals, *pairs, content["bytes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}): convert the data set again") from None
+    records = path.with_suffix(".arrayrecord")
+    size = records.stat().st_size if records.exists() else 0
+    if size != shard.bytes:
+        raise DataError(f"{records} has {size} bytes, its index says {shard.bytes}: convert the data set again")
+    return shard

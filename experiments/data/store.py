@@ -1,0 +1,90 @@
+"""Reading a data set folder: any frames of any recording, and nothing unnoticed that is not as it was written."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.data.packages import need
+from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, joined
+from experiments.data.shards import Shard, Signals, as_json, description, read_shards, shard_path
+
+
+class Store:
+    """A data set folder, read only, by any number of threads; shards are opened when they are first read.
+
+    names: of the N recordings. lengths: int64 [N], their frames. Raises DataError where the folder holds no data set, where
+    its conversion has not come to its end, or where a shard is cut short.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = pathlib.Path(folder)
+        described = description(self.folder)
+        if not described["whole"]:
+            raise DataError(f"{self.folder} is not whole: the same ivideogpt convert-data command goes on with it")
+        shards = read_shards(self.folder)
+        recordings = [pair for shard in shards for pair in shard.recordings]
+        if not recordings:
+            raise DataError(f"{self.folder} holds no recordings")
+        if len(recordings) != described["recordings"]:
+            raise DataError(
+                f"{self.folder} has {len(recordings)} of {described['recordings']} recordings: "
+                f"{shard_path(self.folder, len(shards)).with_suffix('.json').name} is missing"
+            )
+        if len({shard.signals for shard in shards if shard.signals}) > 1:
+            raise DataError(f"{self.folder}: its shards disagree in action size or rewards")
+        self.settings: dict[str, Any] = described["settings"]
+        self.signals = next(shard.signals for shard in shards if shard.signals)
+        self.names = [name for name, _ in recordings]
+        self.lengths = np.array([frames for _, frames in recordings], np.int64)
+        self.skipped = [pair for shard in shards for pair in shard.skipped]
+        self.fingerprint = zlib.crc32("".join(as_json(shard) for shard in shards).encode())
+        chunks = _chunks(self.lengths)
+        self._first_chunk = np.cumsum(chunks) - chunks
+        self._records = _records(self.folder, shards)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int, frames: Sequence[int] | np.ndarray | None = None) -> Recording:
+        """Recording `index`, or the frames of it that are asked for (ascending, may repeat); reads only their chunks.
+
+        `actions[i]` and `rewards[i]` are those of the frame `frames[i]`. Raises DataError, which names the recording, where
+        what is on disk is not what was written.
+        """
+        frames = np.arange(self.lengths[index]) if frames is None else np.asarray(frames)
+        wanted = frames // CHUNK_FRAMES
+        numbers, place = np.unique(wanted, return_inverse=True)
+        try:
+            chunks = [self._chunk(index, int(number)) for number in numbers]
+        except Exception as error:  # ArrayRecord finds damage before we do, and has an error of its own for each kind
+            reason = str(error).partition("\n")[0][:200]
+            raise DataError(f"{self.folder}: recording '{self.names[index]}' is damaged ({reason})") from error
+        return joined(chunks).take(place * CHUNK_FRAMES + frames % CHUNK_FRAMES)
+
+    def _chunk(self, index: int, number: int) -> Recording:
+        chunk = decode(self._records[int(self._first_chunk[index]) + number])
+        expected = min(CHUNK_FRAMES, int(self.lengths[index]) - number * CHUNK_FRAMES)
+        if chunk.length != expected or Signals.of(chunk) != self.signals:
+            raise DataError("a chunk is not what the index says")
+        return chunk
+
+
+def _chunks(frames: int | np.ndarray) -> int | np.ndarray:
+    return -(-frames // CHUNK_FRAMES)
+
+
+def _records(folder: pathlib.Path, shards: Sequence[Shard]) -> Sequence[bytes]:
+    """All chunks of all shards, in order. Told how many each shard has, ArrayRecord opens none of them now."""
+    package = need("array_record.python.array_record_data_source")
+    files = []
+    for number, shard in enumerate(shards):
+        if shard.recordings:
+            count = sum(_chunks(frames) for _, frames in shard.recordings)
+            files.append(f"{shard_path(folder, number)}[0:{count}]")
+    return package.ArrayRecordDataSource(files, {"max_parallelism": "0"})  # nothing read ahead: access is random

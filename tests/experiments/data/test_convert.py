@@ -1,0 +1,144 @@
+"""Conversions: what was broken is counted and named, what was stopped goes on, and the command says what it made."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from agent.replay import save_episode
+from experiments import cli
+from experiments.data.convert import HOPELESS, convert
+from experiments.data.converters.source import Candidate, Source
+from experiments.data.recording import DataError
+from experiments.data.store import Store
+from experiments.data.writer import StoreWriter
+from experiments.errors import UsageError
+
+
+class Killed(BaseException):
+    pass
+
+
+def source(numbered, count: int, broken=(), killed_at: int | None = None, read: list | None = None) -> Source:
+    def one(number: int):
+        if number == killed_at:
+            raise Killed
+        if number in broken:
+            raise OSError("bad sector\nand more")
+        if read is not None:
+            read.append(number)
+        return numbered(number, 5)
+
+    return Source(count, (Candidate(str(i), lambda i=i: one(i)) for i in range(count)))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".arrayrecord")}
+
+
+def test_a_broken_episode_is_skipped_counted_and_named(numbered, tmp_path):
+    with StoreWriter(tmp_path / "set", {}) as writer:
+        *_, last = convert(source(numbered, 6, broken=(0, 3)), writer)
+    assert (last.done, last.total, last.metrics["skipped"]) == (6, 6, 2)
+    store = Store(tmp_path / "set")
+    assert store.names == ["1", "2", "4", "5"]
+    assert store.skipped == [("0", "OSError: bad sector"), ("3", "OSError: bad sector")]
+
+
+def test_an_episode_with_other_actions_is_skipped(numbered, tmp_path):
+    kinds = [Candidate(str(i), lambda i=i: numbered(i, 3, action_size=2 + (i == 1))) for i in range(3)]
+    with StoreWriter(tmp_path / "set", {}) as writer:
+        list(convert(Source(3, kinds), writer))
+    assert [name for name, _ in Store(tmp_path / "set").skipped] == ["1"]
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 9])
+def test_a_killed_conversion_goes_on_and_ends_like_one_that_was_never_stopped(numbered, tmp_path, killed_at):
+    with StoreWriter(tmp_path / "whole", {}, 600) as writer:
+        list(convert(source(numbered, 10, broken=(2, 7)), writer))
+    with pytest.raises(Killed), StoreWriter(tmp_path / "killed", {}, 600) as writer:
+        list(convert(source(numbered, 10, (2, 7), killed_at), writer))
+    read = []
+    with StoreWriter(tmp_path / "killed", {}, 600) as writer:
+        list(convert(source(numbered, 10, (2, 7), read=read), writer))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert (len(read) < 8) == (killed_at > 1)  # what whole shards hold is not read again
+
+
+def test_a_source_in_which_everything_is_broken_ends_early_and_leaves_nothing(numbered, tmp_path):
+    everything = range(1000)
+    with StoreWriter(tmp_path / "set", {}) as writer:
+        with pytest.raises(DataError, match=f"none of the first {HOPELESS} episodes could be read, '0' because"):
+            list(convert(source(numbered, 1000, everything), writer))
+    with pytest.raises(DataError, match="not whole"):
+        Store(tmp_path / "set")
+
+
+def test_a_missing_package_is_not_a_broken_episode(tmp_path):
+    def missing():
+        raise UsageError("pip install")
+
+    with StoreWriter(tmp_path / "set", {}) as writer, pytest.raises(UsageError):
+        list(convert(Source(1, [Candidate("a", missing)]), writer))
+
+
+@pytest.fixture
+def ivideogpt(monkeypatch, capsys):
+    """Type a command: its exit code, and what it prints on stdout or, where it failed, on stderr."""
+
+    def typed(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ivideogpt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return left.value.code, err if left.value.code else out
+
+    return typed
+
+
+def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt, make_episode, tmp_path):
+    for number in range(3):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    (tmp_path / "in" / "003.npz").write_bytes(b"broken")
+    for _ in range(2):
+        code, said = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out")
+        assert code == 0
+        assert "3 episodes with 4 numbers an action and rewards, 1 skipped" in said
+        assert "skipped 003.npz" in said
+    store = Store(tmp_path / "out")
+    np.testing.assert_array_equal(store.read(2).frames, make_episode(offset=2).frames)
+    code, said = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out", "--resolution", 4)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "choose another folder" in said
+
+
+def test_a_limit_takes_the_first_and_more_can_be_added_later(ivideogpt, make_episode, tmp_path):
+    for number in range(3):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    command = ("convert-data", "npz", tmp_path / "in", tmp_path / "out")
+    assert ivideogpt(*command, "--limit", 1)[0] == 0
+    assert Store(tmp_path / "out").names == ["000.npz"]
+    assert ivideogpt(*command)[0] == 0
+    assert Store(tmp_path / "out").names == ["000.npz", "001.npz", "002.npz"]
+
+
+def test_lists_of_names_part_a_source_into_training_and_test(ivideogpt, make_episode, tmp_path):
+    for number in range(4):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    (tmp_path / "test.txt").write_text("001.npz\n003.npz\n")
+    command = ("convert-data", "npz", tmp_path / "in")
+    assert ivideogpt(*command, tmp_path / "test", "--only", tmp_path / "test.txt")[0] == 0
+    assert ivideogpt(*command, tmp_path / "train", "--without", tmp_path / "test.txt")[0] == 0
+    assert Store(tmp_path / "test").names == ["001.npz", "003.npz"]
+    assert Store(tmp_path / "train").names == ["000.npz", "002.npz"]
+    (tmp_path / "test.txt").write_text("1.npz")
+    code, said = ivideogpt(*command, tmp_path / "other", "--only", tmp_path / "test.txt")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "holds no episode '1.npz', but for example '000.npz'" in said
+
+
+def test_what_is_not_there_is_said_in_one_line(ivideogpt, tmp_path):
+    code, said = ivideogpt("convert-data", "videos", tmp_path / "nowhere", tmp_path / "out")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "no such file or folder" in said
+    assert not (tmp_path / "out").exists()
