@@ -68,6 +68,13 @@ class MBPOConfig:
     checkpoint_every_agent_steps: int = 500
     shown_episodes: int = 4  # evaluation episodes whose frames are kept for a video
 
+    def __post_init__(self):
+        if self.world_model is not None and self.world_model.goal_conditioned:
+            raise ValueError(
+                "model-based policy optimisation imagines from real frames alone and has no goal frame: "
+                "set goal_conditioned of its world model to False"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Counts:

@@ -154,10 +154,11 @@ def _import_weights(arguments: Sequence[str]) -> int:
     parser.add_argument("destination", metavar="DST", type=pathlib.Path, help="the folder to write")
     parser.add_argument("--context-frames", type=int, metavar="N", help="make it a model of N context frames")
     parser.add_argument("--action-size", type=int, metavar="A", help="let it take actions of A numbers")
+    parser.add_argument("--goal-conditioned", action="store_true", help="its context begins with the goal (*-goal-cond)")
     options = parser.parse_args(arguments)
     from experiments.import_weights import describe, import_weights
 
-    config = import_weights(options.source, options.destination, options.context_frames, options.action_size)
+    config = import_weights(**vars(options))
     print(describe(config))
     print(f"written to {options.destination}")
     return 0

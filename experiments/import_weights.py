@@ -10,20 +10,28 @@ from world_model import WorldModel, WorldModelConfig, folder, sizes
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """As in thuml/ivideogpt-oxe-64-act-free."""
+GOAL_NAME = "-goal-cond"
+"""How the published names of goal-conditioned models end; nothing in their files says what they are."""
 
 
 def import_weights(
-    source: str, destination: pathlib.Path, context_frames: int | None = None, action_size: int | None = None
+    source: str,
+    destination: pathlib.Path,
+    context_frames: int | None = None,
+    action_size: int | None = None,
+    goal_conditioned: bool = False,
 ) -> WorldModelConfig:
     """Write what a published folder or hub name holds to `destination`, for another C or A where given.
 
+    goal_conditioned: the context begins with the goal; so it is, too, where the source's name ends with GOAL_NAME.
     The folder appears whole, after everything has been checked. Raises UsageError, in one sentence, otherwise.
     """
     found = find(source)
     if found.resolve() == destination.resolve():
         raise UsageError(f"{destination} is where the weights come from: choose another place for the imported ones")
     try:
-        model = WorldModel.from_pretrained(found, context_frames, action_size)
+        goal = goal_conditioned or source.rstrip("/").endswith(GOAL_NAME)
+        model = WorldModel.from_pretrained(found, context_frames, action_size, goal or None)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     try:
@@ -59,7 +67,8 @@ def describe(config: WorldModelConfig) -> str:
     tokenizer, transformer, counts = config.tokenizer, config.transformer, sizes(config)
     facts = {
         "resolution": f"{tokenizer.resolution} x {tokenizer.resolution}",
-        "context frames": tokenizer.context_frames,
+        "context frames": f"{tokenizer.context_frames}, the first of them the goal" if config.goal_conditioned
+        else tokenizer.context_frames,
         "tokens per frame": f"{tokenizer.tokens_per_context} context, {tokenizer.tokens_per_future} future",
         "tokenizer": f"{counts['tokenizer']:,} parameters",
         "transformer": f"{counts['transformer']:,} parameters",

@@ -52,12 +52,18 @@ class WorldModelConfig:
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
     hidden_history: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
+    goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
     def __post_init__(self):
         if self.segment_frames <= self.tokenizer.context_frames:
             raise ValueError(
                 f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "
                 f"context frames"
+            )
+        if self.goal_conditioned and self.tokenizer.context_frames < 2:
+            raise ValueError(
+                f"a goal-conditioned model's context holds the goal and at least one frame to start from: "
+                f"context_frames is {self.tokenizer.context_frames}, expected 2 or more"
             )
 
     @property
@@ -69,6 +75,7 @@ class WorldModelConfig:
             tokens_per_future=self.tokenizer.tokens_per_future,
             context_codes=self.tokenizer.context_codes,
             future_codes=self.tokenizer.future_codes,
+            goal_first=self.goal_conditioned,
         )
 
     def check_horizon(self, future_frames: int) -> None:

@@ -19,7 +19,8 @@ from jax import Array
 from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
-from world_model.frames import to_float, to_uint8
+from world_model.frames import to_uint8
+from world_model.goal import context_of
 from world_model.params import WorldModelParams, for_decoding, tokenizer_of, transformer_of
 from world_model.pieces import in_pieces
 from world_model.sampling import check_sampling, sample
@@ -68,11 +69,17 @@ class NextFrame(NamedTuple):
     reward_b: Array | None  # own units
 
 
-def begin(config: WorldModelConfig, params: WorldModelParams, frames_bchwc: Array, horizon: int) -> Dream:
-    """Tokenize true context frames and fill a cache that has room for `horizon` future frames."""
+def begin(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    frames_bshwc: Array,
+    horizon: int,
+    goal_bhwc: Array | None = None,
+) -> Dream:
+    """Tokenize the context that true frames and a goal make, and fill a cache with room for `horizon` future frames."""
     config.check_horizon(horizon)
     layout, transformer = config.layout, transformer_of(config, params)
-    context = tokenizer_of(config, params).encode_context(to_float(frames_bchwc))
+    context = tokenizer_of(config, params).encode_context(context_of(config, frames_bshwc, goal_bhwc))
     tokens_bl = layout.context_tokens(context.tokens_bcn)
     # The future encoder has nothing to encode here.
     context = context.replace(encoder_keys=())
@@ -115,6 +122,7 @@ def _unroll(
     config: WorldModelConfig,
     params: WorldModelParams,
     frames_bshwc: Array,
+    goal_bhwc: Array | None,
     act: Callable[[Array, Array, Array], Array],
     key: Array,
     horizon: int,
@@ -123,11 +131,7 @@ def _unroll(
 ) -> Imagined:
     """`horizon` frames; `act(stack_bshwc, key, k)` says which actions lead to frame k."""
     check_sampling(temperature, top_k)
-    context_frames = config.tokenizer.context_frames
-    chex.assert_rank(frames_bshwc, 5)
-    if frames_bshwc.shape[1] < context_frames:
-        raise ValueError(f"{frames_bshwc.shape[1]} frames to start from: the model's context takes {context_frames}")
-    first = begin(config, params, frames_bshwc[:, -context_frames:], horizon)
+    first = begin(config, params, frames_bshwc, horizon, goal_bhwc)
     params = for_decoding(config, params)
 
     def step(carry: tuple[Cache, Array], turn: tuple[Array, Array]):
@@ -155,6 +159,7 @@ def imagine(
     temperature: float = 1.0,
     top_k: int | None = 100,
     max_batch: int | None = None,
+    goal_bhwc: Array | None = None,
 ) -> Imagined:
     """Imagine `horizon` frames under a policy that is traced into the program.
 
@@ -162,17 +167,21 @@ def imagine(
     policy(frames_bshwc, key) -> actions [B, A] in [-1, 1] sees the last S frames as uint8, imagined ones rounded as a
     replay would hold them. max_batch: imagine at most so many rows at a time, which bounds the memory; the policy, too,
     then sees one piece of the batch. Each piece draws from a key of its own: a greedy future with a policy that draws
-    nothing does not depend on max_batch, any other does. Raises ValueError for a horizon beyond the transformer's
-    positions.
+    nothing does not depend on max_batch, any other does. goal_bhwc: what a goal-conditioned model is to arrive at, and
+    no other takes; the policy does not see it. Raises ValueError for a horizon beyond the transformer's positions.
     """
 
-    def run(frames_bshwc: Array, piece_key: Array) -> Imagined:
+    def run(batch: tuple[Array, Array | None], piece_key: Array) -> Imagined:
+        frames_bshwc, piece_goal_bhwc = batch
+
         def act(stack_bshwc: Array, action_key: Array, k: Array) -> Array:
             return policy(stack_bshwc, action_key)
 
-        return _unroll(config, params, frames_bshwc, act, piece_key, horizon, temperature, top_k)
+        return _unroll(
+            config, params, frames_bshwc, piece_goal_bhwc, act, piece_key, horizon, temperature, top_k
+        )
 
-    return in_pieces(run, context_frames_bshwc, key, max_batch)
+    return in_pieces(run, (context_frames_bshwc, goal_bhwc), key, max_batch)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k", "max_batch"))
@@ -185,23 +194,27 @@ def rollout(
     temperature: float = 1.0,
     top_k: int | None = 100,
     max_batch: int | None = None,
+    goal_bhwc: Array | None = None,
 ) -> Imagined:
     """Imagine under given actions [B, F, A], the first of which leads to the first imagined frame; A is 0 without any.
 
     max_batch: imagine at most so many rows at a time, which bounds the memory. Each piece draws from a key of its own:
-    a greedy future does not depend on max_batch, a sampled one does.
+    a greedy future does not depend on max_batch, a sampled one does. goal_bhwc: as in `imagine`; a model trained on
+    segments of T frames expects to be there one step after the last of T - C imagined frames.
     """
     chex.assert_shape(actions_bfa, (len(context_frames_bchwc), None, config.transformer.action_size))
 
-    def run(batch: tuple[Array, Array], piece_key: Array) -> Imagined:
-        frames_bchwc, piece_bfa = batch
+    def run(batch: tuple[Array, Array, Array | None], piece_key: Array) -> Imagined:
+        frames_bchwc, piece_bfa, piece_goal_bhwc = batch
 
         def act(stack_bshwc: Array, action_key: Array, k: Array) -> Array:
             return piece_bfa[:, k]
 
-        return _unroll(config, params, frames_bchwc, act, piece_key, piece_bfa.shape[1], temperature, top_k)
+        return _unroll(
+            config, params, frames_bchwc, piece_goal_bhwc, act, piece_key, piece_bfa.shape[1], temperature, top_k
+        )
 
-    return in_pieces(run, (context_frames_bchwc, actions_bfa), key, max_batch)
+    return in_pieces(run, (context_frames_bchwc, actions_bfa, goal_bhwc), key, max_batch)
 
 
 reset = functools.partial(jax.jit, static_argnames=("config", "horizon"))(begin)

@@ -19,6 +19,9 @@ class SequenceLayout:
 
     z1 [S1] z2 ... zC [S2] z(C+1) [S2] z(C+2) ...: [S1] opens a context frame after the first, [S2] a future frame; the
     first context frame has no slot token. The vocabulary holds the context codes, the future codes, [S1] and [S2].
+
+    Segments are given in the order of time everywhere: T frames, `actions[t]` leading from frame t to frame t + 1. With
+    the goal first, a sequence holds the last of them before the others: (T - 1, 0, 1, ..., T - 2).
     """
 
     context_frames: int  # C
@@ -26,6 +29,7 @@ class SequenceLayout:
     tokens_per_future: int  # n
     context_codes: int
     future_codes: int
+    goal_first: bool = False  # goal-conditioned: the segment's last frame is the first of the context
 
     # --- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -117,14 +121,28 @@ class SequenceLayout:
         beyond = positions - self.context_length
         return jnp.where(beyond < 0, positions, self.context_length + beyond % self.frame_length)
 
-    # --- actions and rewards of a segment -----------------------------------------------------------------------
+    # --- frames, actions and rewards of a segment, given in the order of time -------------------------------------
+
+    def arrange(self, frames_bthwc: Array) -> Array:
+        """Frames [B, T, ...] of a segment in the order of the sequence: as they are, or the last one first."""
+        return jnp.roll(frames_bthwc, 1, axis=1) if self.goal_first else frames_bthwc
+
+    def in_time(self, frames_bthwc: Array) -> Array:
+        """The inverse of `arrange`: the frames [B, T, ...] of a sequence in the order of time."""
+        return jnp.roll(frames_bthwc, -1, axis=1) if self.goal_first else frames_bthwc
+
+    @property
+    def frames_before(self) -> int:
+        """Context frames that precede the future in time: C, or C - 1 and the goal, which follows it."""
+        return self.context_frames - int(self.goal_first)
 
     def future_actions(self, actions_bta: Array, future_frames: int) -> Array:
         """The actions [B, F, A] that lead to the future frames: frame k of them takes action C - 1 + k.
 
-        actions_bta: [B, T, A], counted over the whole segment; T at least C - 1 + F, the rest is unused.
+        actions_bta: [B, T, A], counted over the whole segment; T at least C - 1 + F, the rest is unused. With the goal
+        first, frame k is the segment's frame C - 1 + k and takes action C - 2 + k.
         """
-        first = self.context_frames - 1
+        first = self.frames_before - 1
         chex.assert_rank(actions_bta, 3)
         if actions_bta.shape[1] < first + future_frames:
             raise ValueError(
@@ -135,7 +153,8 @@ class SequenceLayout:
 
     def future_rewards(self, rewards_bt: Array) -> Array:
         """The rewards [B, F] of arriving at the future frames, from those of arriving at all frames [B, T]."""
-        return rewards_bt[:, self.context_frames :]
+        future_frames = rewards_bt.shape[1] - self.context_frames
+        return rewards_bt[:, self.frames_before : self.frames_before + future_frames]
 
     # --- sequences ----------------------------------------------------------------------------------------------
 

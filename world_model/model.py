@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 
@@ -33,18 +34,25 @@ class WorldModel:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike, context_frames: int | None = None, action_size: int | None = None
+        cls,
+        folder: str | os.PathLike,
+        context_frames: int | None = None,
+        action_size: int | None = None,
+        goal_conditioned: bool | None = None,
     ) -> WorldModel:
         """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does.
 
         context_frames C and action_size A: make it a model of others than it has been trained for, as
-        `world_model.adapt` does; ValueError where that cannot be.
+        `world_model.adapt` does; ValueError where that cannot be. goal_conditioned: whether the context begins with the
+        goal, which no published file says; None: as `save` wrote it, no for a published folder.
         """
         config, params = folders.load(folder)
         if context_frames is not None:
             config, params = with_context_frames(config, params, context_frames)
         if action_size is not None:
             config, params = with_action_size(config, params, action_size)
+        if goal_conditioned is not None:
+            config = dataclasses.replace(config, goal_conditioned=goal_conditioned)
         return cls(config, params)
 
     def save(self, folder: str | os.PathLike) -> None:
@@ -52,7 +60,10 @@ class WorldModel:
         folders.save(folder, self.config, self.params)
 
     def tokenize(self, frames: Array) -> tuple[Array, Array]:
-        """Tokens and labels, int32 [B, L] each, of frames [B, T, H, W, 3]; a label of -100 means no loss."""
+        """Tokens and labels, int32 [B, L] each, of frames [B, T, H, W, 3]; a label of -100 means no loss.
+
+        Frames are in the order of time, also for a goal-conditioned model, whose goal is the last one.
+        """
         return scoring.tokenize(self.config, self.params, frames)
 
     def detokenize(self, tokens: Array) -> Array:
@@ -66,10 +77,13 @@ class WorldModel:
         """
         return scoring.score(self.config, self.params, tokens, actions)
 
-    def reset(self, context_frames: Array, horizon: int | None = None) -> Dream:
-        """Begin to imagine after context frames [B, C, H, W, 3]. horizon: frames to leave room for; None: all that fit."""
+    def reset(self, context_frames: Array, horizon: int | None = None, goal: Array | None = None) -> Dream:
+        """Begin to imagine after context frames [B, C, H, W, 3]. horizon: frames to leave room for; None: all that fit.
+
+        goal: the frame [B, H, W, 3] to arrive at, of a goal-conditioned model; its context frames are then [B, C - 1, ...].
+        """
         fits = self.config.layout.longest_horizon(self.config.transformer.max_positions)
-        return imagination.reset(self.config, self.params, context_frames, fits if horizon is None else horizon)
+        return imagination.reset(self.config, self.params, context_frames, fits if horizon is None else horizon, goal)
 
     def step(
         self, state: Dream, action: Array | None, key: Array, temperature: float = 1.0, top_k: int | None = 100
@@ -100,11 +114,12 @@ class WorldModel:
         top_k: int | None = 100,
         horizon: int | None = None,
         max_batch: int | None = None,
+        goal: Array | None = None,
     ) -> Imagined:
         """Imagine under given actions [B, F, A]; `.frames` uint8, `.rewards`, `.tokens` of F frames.
 
         An action-free model takes None and a horizon F. max_batch: at most so many rows in memory at a time, as
-        `world_model.rollout` does. Raises ValueError for a horizon that does not fit.
+        `world_model.rollout` does. goal: [B, H, W, 3], as in `reset`. Raises ValueError for a horizon that does not fit.
         """
         if actions is None:
             if horizon is None:
@@ -113,7 +128,7 @@ class WorldModel:
         elif horizon not in (None, actions.shape[1]):
             raise ValueError(f"a horizon of {horizon} with {actions.shape[1]} actions: leave one of them out")
         return imagination.rollout(
-            self.config, self.params, context_frames, actions, key, temperature, top_k, max_batch
+            self.config, self.params, context_frames, actions, key, temperature, top_k, max_batch, goal
         )
 
     def imagine(
@@ -125,10 +140,11 @@ class WorldModel:
         temperature: float = 1.0,
         top_k: int | None = 100,
         max_batch: int | None = None,
+        goal: Array | None = None,
     ) -> Imagined:
         """Imagine under a policy, as `world_model.imagine` does; another function object is compiled anew."""
         if not isinstance(policy, jax.tree_util.Partial):
             policy = jax.tree_util.Partial(policy)
         return imagination.imagine(
-            self.config, self.params, context_frames, policy, key, horizon, temperature, top_k, max_batch
+            self.config, self.params, context_frames, policy, key, horizon, temperature, top_k, max_batch, goal
         )

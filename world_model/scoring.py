@@ -19,8 +19,8 @@ from world_model.transformer import Transformer
 
 
 def tokens_of(layout: SequenceLayout, tokenizer: CompressiveTokenizer, frames_bthwc: Array) -> Array:
-    """Token ids int32 [B, L] of frames [B, T, H, W, 3], uint8 or float32 in [0, 1]; T at least C."""
-    frames = to_float(frames_bthwc)
+    """Token ids int32 [B, L] of frames [B, T, H, W, 3] in the order of time, uint8 or float32 in [0, 1]; T at least C."""
+    frames = to_float(layout.arrange(frames_bthwc))
     context = tokenizer.encode_context(frames[:, : layout.context_frames])
     return layout.join(context.tokens_bcn, tokenizer.encode_future(frames[:, layout.context_frames :], context))
 
@@ -58,7 +58,8 @@ def detokenize(config: WorldModelConfig, params: WorldModelParams, tokens_bl: Ar
     tokenizer = tokenizer_of(config, params)
     context_codes_bcn, future_codes_bfn = config.layout.split(tokens_bl)
     context_frames, context = tokenizer.decode_context(context_codes_bcn)
-    return jnp.concatenate([context_frames, tokenizer.decode_future(future_codes_bfn, context)], axis=1)
+    frames = jnp.concatenate([context_frames, tokenizer.decode_future(future_codes_bfn, context)], axis=1)
+    return config.layout.in_time(frames)
 
 
 @functools.partial(jax.jit, static_argnames="config")

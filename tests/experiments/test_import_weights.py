@@ -83,6 +83,16 @@ def test_it_makes_a_model_of_another_context_length_and_action_size(ivideogpt, s
     assert model.params.tokenizer["future_encoder"]["cross_attentions"][0]["context_positions"].shape == (192, 8)
 
 
+@pytest.mark.parametrize(("name", "options"), [("ivideogpt-oxe-64-goal-cond", []), ("other", ["--goal-conditioned"])])
+def test_a_goal_conditioned_model_is_known_by_its_published_name_or_by_the_flag(
+    ivideogpt, source, tmp_path, name, options
+):
+    code, said = ivideogpt("import-weights", source.rename(source.with_name(name)), tmp_path / "out", *options)
+    assert code == 0, said
+    assert "2, the first of them the goal" in said
+    assert WorldModel.from_pretrained(tmp_path / "out").config.goal_conditioned
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -103,6 +103,15 @@ def test_what_was_read_is_shaped_as_the_model_needs_it(published):
     assert (rewards is not None) == config.transformer.reward_head
 
 
+def test_a_published_folder_is_goal_conditioned_where_its_reader_says_so(tmp_path):
+    write_published(tmp_path / "theirs", VARIANTS["two, with actions"])
+    plain, told = (WorldModel.from_pretrained(tmp_path / "theirs", goal_conditioned=goal) for goal in (None, True))
+    assert told.config == dataclasses.replace(plain.config, goal_conditioned=True)
+    assert not plain.config.goal_conditioned
+    told.save(tmp_path / "ours")
+    assert WorldModel.from_pretrained(tmp_path / "ours").config == told.config
+
+
 @pytest.mark.parametrize("which", ["tokenizer", "transformer"])
 def test_each_tensor_is_missed_by_its_name(tmp_path, which):
     config = VARIANTS["three, with actions and rewards"]
