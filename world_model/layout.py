@@ -124,7 +124,10 @@ class SequenceLayout:
     # --- frames, actions and rewards of a segment, given in the order of time -------------------------------------
 
     def arrange(self, frames_bthwc: Array) -> Array:
-        """Frames [B, T, ...] of a segment in the order of the sequence: as they are, or the last one first."""
+        """Frames [B, T, ...] of a segment in the order of the sequence: as they are, or the last one first.
+
+        The tokenizer is trained on frames in this order; everything in `world_model` puts them into it by itself.
+        """
         return jnp.roll(frames_bthwc, 1, axis=1) if self.goal_first else frames_bthwc
 
     def in_time(self, frames_bthwc: Array) -> Array:
