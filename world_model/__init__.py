@@ -2,6 +2,7 @@
 
 from world_model.adapt import pad_actions
 from world_model.config import TransformerConfig, WorldModelConfig
+from world_model.environment import ImaginedEnv, ImaginedVectorEnv
 from world_model.imagination import Dream, Imagined, imagine, rollout
 from world_model.layout import SequenceLayout
 from world_model.model import WorldModel
@@ -19,6 +20,8 @@ from world_model.training import (
 __all__ = [
     "Dream",
     "Imagined",
+    "ImaginedEnv",
+    "ImaginedVectorEnv",
     "SequenceLayout",
     "TransformerConfig",
     "TransformerState",
