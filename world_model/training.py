@@ -70,7 +70,8 @@ def transformer_train_step(
 ) -> tuple[TransformerState, dict[str, Array]]:
     """One update on segments; the state is donated, the tokenizer stays as it is.
 
-    frames_bthwc: uint8 [B, T, H, W, 3] in the order of time, also with a goal, which is the last. actions_bta: [B, T or T - 1, A] in [-1, 1], unused without an action layer.
+    frames_bthwc: uint8 [B, T, H, W, 3] in the order of time, also with a goal, which is the last.
+    actions_bta: [B, T or T - 1, A] in [-1, 1], unused without an action layer.
     rewards_bt: [B, T] of arriving at each frame, in their own units, unused without a reward head.
     Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
     """
