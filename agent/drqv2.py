@@ -190,6 +190,8 @@ def update(
             "target": targets.mean(),
             "batch_reward": batch.rewards_b.mean(),
             "noise_std": std,
+            "value_smallest": values.min(),
+            "value_largest": values.max(),
         }
         return of_critics + of_actor, metrics
 

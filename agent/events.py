@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.guards import Outlier
 from agent.model_evaluation import Comparison
 
 
@@ -59,11 +60,48 @@ class ModelEvaluated:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointDue:
-    """Everything a resume needs besides the replay folder: a pytree of arrays."""
+class Suspicious:
+    """An imagined reward or a Q value far outside what was really seen; the run goes on."""
+
+    clock: Clock
+    outlier: Outlier
+
+
+@dataclasses.dataclass(frozen=True)
+class Border:
+    """A run that ends here goes on exactly from `state`, a Snapshot: worth saving where the process must end.
+
+    Borders lie between episodes, between evaluation episodes, and between updates of a first training.
+    """
 
     clock: Clock
     state: Any
 
 
-Event = Progress | EpisodeFinished | Evaluated | ModelEvaluated | CheckpointDue
+@dataclasses.dataclass(frozen=True)
+class CheckpointDue:
+    """A border at which the schedule asks for a checkpoint: with the replay's files, all that a resume needs."""
+
+    clock: Clock
+    state: Any  # a Snapshot
+    held_bytes: Mapping[str, int]  # of what the loop keeps in memory, by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """The run is done; its last checkpoint follows."""
+
+    clock: Clock
+    restorable: Any  # everything that a resume restores: a pytree of arrays and integers
+
+
+Event = (
+    Progress
+    | EpisodeFinished
+    | Evaluated
+    | ModelEvaluated
+    | Suspicious
+    | Border
+    | CheckpointDue
+    | Finished
+)

@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from agent.replay import Transitions, transition, write_arrays
+from agent.replay import Transitions, remove_numbered, transition, write_arrays
 
 
 class ImaginedReplay:
@@ -40,11 +40,18 @@ class ImaginedReplay:
             "rewards": rewards_bf,
         }
         self.rollouts = [*self.rollouts, rollout][-self.capacity :]
-        if self.folder is None:
-            return
-        write_arrays(self._path(index), rollout, np.savez)
-        # Twice the capacity stays on disk: a checkpoint older than the newest rollout must still find its own.
-        self._path(index - 2 * self.capacity).unlink(missing_ok=True)
+        if self.folder is not None:
+            write_arrays(self._path(index), rollout, np.savez)
+
+    def prune(self, count: int) -> None:
+        """Remove the files that `reload` does not read for this count or a greater one."""
+        if self.folder is not None:
+            remove_numbered(self.folder, range(count - self.capacity))
+
+    @property
+    def bytes(self) -> int:
+        """What the rollouts take in memory."""
+        return sum(array.nbytes for rollout in self.rollouts for array in rollout.values())
 
     def _path(self, index: int) -> pathlib.Path:
         return self.folder / f"{index:06d}.npz"

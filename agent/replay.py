@@ -66,7 +66,7 @@ class Episode:
                 f"lengths disagree: {t} actions need frames [{t + 1}, H, W, 3], {t} rewards and {t} successes, "
                 f"found {self.frames.shape}, {len(self.rewards)} and {len(self.successes)}"
             )
-        if not np.isfinite(self.rewards).all() or np.abs(self.actions).max(initial=0) > 1:
+        if not np.isfinite(self.rewards).all() or not np.abs(self.actions).max(initial=0) <= 1:
             raise ValueError("rewards must be finite and actions within [-1, 1]")
         return self
 
@@ -86,6 +86,13 @@ def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], save: C
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def remove_numbered(folder: pathlib.Path, numbers: range) -> None:
+    """Remove the files of a folder whose names are among the numbers."""
+    for path in folder.glob("[0-9]*.npz"):
+        if int(path.stem) in numbers:
+            path.unlink()
 
 
 def load_episode(path: str | os.PathLike) -> Episode:
@@ -186,34 +193,64 @@ def transition(frames, first: int, actions, rewards, start: int, stack: int, ste
 
 
 class Replay:
-    """Episodes in memory, mirrored by files in a folder; `first_demonstrations` of them come from a demonstrator."""
+    """Demonstrations and the newest episodes, in memory and mirrored by files that are numbered from the run's start.
 
-    def __init__(self, folder: str | os.PathLike | None, stack: int, steps: int, discount: float):
+    A file is removed only by `prune`: what a checkpoint knows of stays on disk for as long as it may be resumed from.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike | None, stack: int, steps: int, discount: float, capacity: int | None = None
+    ):
+        """capacity: episodes kept besides the demonstrations; None keeps all."""
         self.folder = None if folder is None else pathlib.Path(folder)
-        self.stack, self.steps, self.discount = stack, steps, discount
+        self.stack, self.steps, self.discount, self.capacity = stack, steps, discount, capacity
         self.episodes: list[Episode] = []
         self.demonstrations = 0
+        self.added = 0  # ever, demonstrations among them
 
     def reload(self, count: int, demonstrations: int) -> None:
-        """Take the first `count` episodes from disk, as a checkpoint left them; later files are written again."""
-        self.episodes = [load_episode(self._path(i)) for i in range(count)]
-        self.demonstrations = demonstrations
+        """Hold what a replay holds to which `count` episodes were added, as a checkpoint left it, from disk."""
+        self.demonstrations, self.added = demonstrations, count
+        numbers = [*range(demonstrations), *range(self._oldest(count), count)]
+        self.episodes = [load_episode(self._path(number)) for number in numbers]
 
     def add(self, episode: Episode, demonstration: bool = False) -> None:
-        """Keep an episode. Demonstrations come first, so that their number says which they are."""
+        """Keep an episode and forget the oldest beyond the capacity. Demonstrations come first and stay."""
         if demonstration and self.demonstrations != len(self.episodes):
             raise ValueError("demonstrations are added before any other episode")
         if self.folder is not None:
-            save_episode(self._path(len(self.episodes)), episode)
+            save_episode(self._path(self.added), episode)
         self.episodes.append(episode.check())
+        self.added += 1
         self.demonstrations += int(demonstration)
+        del self.episodes[self.demonstrations : len(self.episodes) - (self.added - self._oldest(self.added))]
 
-    def _path(self, index: int) -> pathlib.Path:
-        return self.folder / f"{index:06d}.npz"
+    def next_on_disk(self) -> Episode | None:
+        """The episode that comes after those added, where a process that was killed had finished it."""
+        path = None if self.folder is None else self._path(self.added)
+        return None if path is None or not path.exists() else load_episode(path)
+
+    def prune(self, count: int) -> None:
+        """Remove the files that no replay needs to which `count` episodes or more were added."""
+        if self.folder is not None:
+            remove_numbered(self.folder, range(self.demonstrations, self._oldest(count)))
+
+    def _oldest(self, count: int) -> int:
+        """Number of the oldest episode kept, demonstrations apart, when `count` were added."""
+        kept = count if self.capacity is None else self.capacity
+        return max(self.demonstrations, count - kept)
+
+    def _path(self, number: int) -> pathlib.Path:
+        return self.folder / f"{number:06d}.npz"
 
     @property
-    def agent_steps(self) -> int:
-        return sum(episode.length for episode in self.episodes)
+    def bytes(self) -> int:
+        """What the episodes take in memory."""
+        return sum(sum(array.nbytes for array in vars(episode).values()) for episode in self.episodes)
+
+    def rewards(self) -> np.ndarray:
+        """All real rewards held, float32 [N]."""
+        return np.concatenate([episode.rewards for episode in self.episodes])
 
     def transitions(self, rng: np.random.Generator, batch: int, demonstration_share: float = 0.0) -> Transitions:
         """Draw `batch` n-step transitions, at least the given share of them from demonstrations (Ball et al., 2023)."""

@@ -115,6 +115,15 @@ class MetaWorld(gymnasium.Env):
         """The simulator's observation with the goal, float64 [39]: what scripted policies read."""
         return self._state
 
+    def simulator_state(self) -> dict[str, np.ndarray]:
+        """All that the next step depends on, float64: MuJoCo's integration state and the places a task moves in a reset."""
+        import mujoco
+
+        model, data = self._simulator.model, self._simulator.data
+        state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        return {"state": state, "bodies": model.body_pos.copy(), "sites": model.site_pos.copy()}
+
     def close(self) -> None:
         self._camera.close()
 
