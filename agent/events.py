@@ -69,22 +69,27 @@ class Suspicious:
 
 @dataclasses.dataclass(frozen=True)
 class Border:
-    """A run that ends here goes on exactly from `state`, a Snapshot: worth saving where the process must end.
+    """A run that ends here goes on exactly from `state` and the replay's files: worth saving where the process must end.
 
     Borders lie between episodes, between evaluation episodes, and between updates of a first training.
     """
 
     clock: Clock
-    state: Any
+    state: Any  # a Snapshot
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointDue:
-    """A border at which the schedule asks for a checkpoint: with the replay's files, all that a resume needs."""
+class CheckpointDue(Border):
+    """A border at which the schedule asks for a checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What the loop keeps in memory, in bytes."""
 
     clock: Clock
-    state: Any  # a Snapshot
-    held_bytes: Mapping[str, int]  # of what the loop keeps in memory, by name
+    real_replay: int
+    imagined_replay: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +100,4 @@ class Finished:
     restorable: Any  # everything that a resume restores: a pytree of arrays and integers
 
 
-Event = (
-    Progress
-    | EpisodeFinished
-    | Evaluated
-    | ModelEvaluated
-    | Suspicious
-    | Border
-    | CheckpointDue
-    | Finished
-)
+Event = Progress | EpisodeFinished | Evaluated | ModelEvaluated | Suspicious | Border | Sizes | Finished

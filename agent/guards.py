@@ -7,7 +7,6 @@ beside it, and read when the metrics are read.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -98,21 +97,22 @@ class Range:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
-    def widened(self) -> Range:
-        """By its own width on both sides."""
-        width = self.high - self.low
-        return Range(self.low - width, self.high + width)
+    def widened(self, share: float) -> Range:
+        """By a share of its own width on both sides."""
+        margin = share * (self.high - self.low)
+        return Range(self.low - margin, self.high + margin)
 
 
 def reward_range(rewards: np.ndarray) -> Range:
     """Where an imagined reward may lie: the range of real ones [N], widened by its width on both sides."""
-    return Range(float(rewards.min()), float(rewards.max())).widened()
+    return Range(float(rewards.min()), float(rewards.max())).widened(1.0)
 
 
 def value_range(config: DrQv2Config, rewards: np.ndarray) -> Range:
-    """What a policy could earn for ever at the best or the worst real reward [N]; no true value lies outside."""
-    forever = config.reward_scale / (1 - config.discount) if config.discount < 1 else math.inf
-    return Range(min(0.0, float(rewards.min()) * forever), max(0.0, float(rewards.max()) * forever))
+    """Where a Q value may lie: between earning the worst and the best real reward [N] for ever, widened by a tenth."""
+    forever = config.reward_scale / (1 - config.discount)
+    worst, best = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+    return Range(worst * forever, best * forever).widened(0.1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,16 @@
 Real episodes fill the replay; the tokenizer and the transformer learn from it; rollouts imagined from real frames with
 the current policy fill a second replay; DrQ-v2 learns from both. Without a world model the same loop is DrQ-v2.
 
-The loop yields events and touches no file but the replays'. Every random draw comes from the run's seed, the purpose of
-the draw and a counter, so that what follows a checkpoint does not depend on whether the process was restarted there.
+The loop yields events and touches no file but the replays'. What follows a border (`agent.events.Border`) is a function
+of the snapshot there and of the replays' files, whether or not the process was restarted: every random draw comes from the
+run's seed, the purpose of the draw and a counter, and nothing that was prepared or measured is carried over a border.
+An episode that is on disk when its turn comes was finished by a process that was killed: it is taken as it is, and only
+the learning beside it is done again.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +25,22 @@ import numpy as np
 
 import tokenizer
 import world_model
-from agent import drqv2
+from agent import drqv2, guards
 from agent.acting import RandomActions, act, as_episode, imagination_policy, play
 from agent.drqv2 import Batch, DrQv2Config
-from agent.events import CheckpointDue, Clock, EpisodeFinished, Evaluated, Event, ModelEvaluated, Progress
+from agent.events import (
+    Border,
+    CheckpointDue,
+    Clock,
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Finished,
+    ModelEvaluated,
+    Progress,
+    Sizes,
+    Suspicious,
+)
 from agent.imagined import ImaginedReplay
 from agent.model_evaluation import evaluate_model
 from agent.replay import Episode, Replay, Segments, Transitions
@@ -61,6 +77,7 @@ class MBPOConfig:
     model: ModelSchedule = ModelSchedule()
     agent_steps: int = 50_000
     random_agent_steps: int = 2000
+    replay_episodes: int = 2000  # newest real episodes kept, besides the demonstrations
     random_actions: RandomActions = RandomActions()
     initial_agent_updates: int = 0  # learner updates on what is there when the random steps end
     evaluate_every_agent_steps: int = 5000
@@ -100,6 +117,13 @@ class Snapshot:
     counts: Mapping[str, int]
 
 
+METRICS_EVERY_AGENT_STEPS = 25
+"""Reading metrics waits for the device."""
+
+CHECKPOINTS_WITH_FILES = 3
+"""Checkpoints whose replay files stay: the newest may still be being written, the one before it may turn out damaged."""
+
+
 class MBPO:
     """One run. `events()` goes through it from where the counts say it is."""
 
@@ -121,7 +145,9 @@ class MBPO:
         self.config, self.env, self.held_out, self.seed = config, env, held_out, seed
         self.action_repeat = env.unwrapped.action_repeat
         agent = config.agent
-        self.replay = Replay(folder and folder / "real", agent.stack, agent.n_step, agent.discount)
+        self.replay = Replay(
+            folder and folder / "real", agent.stack, agent.n_step, agent.discount, config.replay_episodes
+        )
         self.imagined = ImaginedReplay(
             folder and folder / "imagined", config.model.imagined_capacity, agent.stack, agent.n_step, agent.discount
         )
@@ -133,8 +159,9 @@ class MBPO:
         self.model = (
             None if config.world_model is None else world_model.init(config.world_model, self._key("model init"))
         )
-        self.metrics: dict[str, Any] = {}
+        self.metrics = guards.WatchedMetrics()
         self.ready_batch: Batch | None = None
+        self.checkpoints = collections.deque([self.counts], CHECKPOINTS_WITH_FILES)
 
     def snapshot(self) -> Snapshot:
         """The state as it is now."""
@@ -146,6 +173,24 @@ class MBPO:
         self.counts = Counts(**snapshot.counts)
         self.replay.reload(self.demonstrations + self.counts.episodes, self.demonstrations)
         self.imagined.reload(self.counts.rollouts)
+        self.checkpoints = collections.deque([self.counts], CHECKPOINTS_WITH_FILES)
+
+    def restorable(self) -> dict[str, Any]:
+        """Everything that a resume restores, and how the next episode would begin: a pytree of arrays and integers.
+
+        Resets the environment.
+        """
+        snapshot = self.snapshot()
+        frame, _ = self.env.reset(seed=self._episode_seed("episode", self.counts.episodes))
+        simulator = getattr(self.env.unwrapped, "simulator_state", dict)()
+        return {
+            "arrays": snapshot.arrays,
+            "counts": snapshot.counts,
+            "seed": self.seed,
+            "real": [vars(episode) for episode in self.replay.episodes],
+            "imagined": self.imagined.rollouts,
+            "next_episode": {"frame": frame, **simulator},
+        }
 
     @property
     def clock(self) -> Clock:
@@ -160,41 +205,71 @@ class MBPO:
     def events(self) -> Iterator[Event]:
         """Algorithm 1, a statement a line."""
         config = self.config
-        yield from self._evaluate_if_due()
-        while self.counts.agent_steps < config.agent_steps:
+        while True:
+            yield from self._evaluate_if_due()
+            yield from self._border()
+            if self.counts.agent_steps >= config.agent_steps:
+                return
             if self.counts.agent_steps >= config.random_agent_steps:
                 yield from self._prepare_model()
                 yield from self._prepare_agent()
             yield from self._play_episode()
-            yield from self._evaluate_if_due()
-            if self._crossed(config.checkpoint_every_agent_steps) or self.counts.agent_steps >= config.agent_steps:
-                yield CheckpointDue(self.clock, self.snapshot())
 
     def _crossed(self, interval: int) -> bool:
         """Whether the last episode passed a multiple of `interval` agent steps."""
+        if self.counts.agent_steps == 0:
+            return False
         before = self.counts.agent_steps - self.replay.episodes[-1].length
         return self.counts.agent_steps // interval > before // interval
+
+    def _border(self) -> Iterator[Event]:
+        """Between episodes: a checkpoint where one is due, once, and the run's end."""
+        over = self.counts.agent_steps >= self.config.agent_steps
+        if not over and not self._crossed(self.config.checkpoint_every_agent_steps):
+            yield Border(self.clock, self.snapshot())
+        elif self.counts != self.checkpoints[-1]:
+            yield from self._checkpoint(over)
+
+    def _checkpoint(self, over: bool = False) -> Iterator[Event]:
+        """A checkpoint, after which the files go that only older ones needed."""
+        yield Sizes(self.clock, self.replay.bytes, self.imagined.bytes)
+        if over:
+            yield Finished(self.clock, self.restorable())
+        yield CheckpointDue(self.clock, self.snapshot())
+        self.checkpoints.append(self.counts)
+        oldest = self.checkpoints[0]
+        self.replay.prune(self.demonstrations + oldest.episodes)
+        self.imagined.prune(oldest.rollouts)
 
     # --- acting -------------------------------------------------------------------------------------------------
 
     def _play_episode(self) -> Iterator[Event]:
         """One real episode; the learner computes while the simulator steps."""
-        index = self.counts.episodes
+        index, finished = self.counts.episodes, self.replay.next_on_disk()
+        self.ready_batch = None  # drawn before the replay had its newest episode
         parts: tuple = ()
-        for _, parts in play(
-            self.env, self._episode_seed("episode", index), self.config.agent.stack, self._act_and_learn
-        ):
+        for done, parts in self._played(index) if finished is None else self._relived(finished):
             self.counts = self.counts.plus(agent_steps=1)
             if self.counts.agent_steps > self.config.random_agent_steps:
                 self._model_updates()
                 self.ready_batch = self._draw_batch()
-            yield Progress(
-                self.clock, "training", self.counts.agent_steps, self.config.agent_steps, self._take_metrics(25)
-            )
-        episode = as_episode(parts)
+            told = done % METRICS_EVERY_AGENT_STEPS == 0
+            yield from self._progress("training", self.counts.agent_steps, self.config.agent_steps, told)
+        episode = as_episode(parts) if finished is None else finished
         self.replay.add(episode)
         self.counts = self.counts.plus(episodes=1)
+        yield from self._progress("training", self.counts.agent_steps, self.config.agent_steps, told=True)
         yield EpisodeFinished(self.clock, index, episode.total_reward, episode.success)
+
+    def _played(self, index: int) -> Iterator[tuple[int, tuple]]:
+        """An episode of the simulator."""
+        return play(self.env, self._episode_seed("episode", index), self.config.agent.stack, self._act_and_learn)
+
+    def _relived(self, episode: Episode) -> Iterator[tuple[int, tuple]]:
+        """A finished episode again: what is learned beside it, step by step, without the simulator."""
+        for step in range(episode.length):
+            self._learn_beside()
+            yield step + 1, ()
 
     def _episode_seed(self, purpose: str, index: int) -> int:
         return int(self._rng(purpose, index).integers(2**31))
@@ -207,8 +282,15 @@ class MBPO:
             return config.random_actions.draw(rng, config.agent.action_size)
         std = drqv2.noise_std(config.agent, now)
         action = np.asarray(act(config.agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
-        self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
+        if not np.isfinite(action).all():
+            raise guards.Diverged("the policy's action", now)
+        self._learn_beside()
         return action
+
+    def _learn_beside(self) -> None:
+        """Start the updates of this agent step, once the policy acts."""
+        if self.counts.agent_steps >= self.config.random_agent_steps:
+            self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
 
     # --- the actor-critic ---------------------------------------------------------------------------------------
 
@@ -230,17 +312,17 @@ class MBPO:
         agent_steps = jnp.int32(self.counts.agent_steps)
         self.agent, metrics = drqv2.train_step(self.config.agent, self.agent, batches, agent_steps, key)
         self.counts = self.counts.plus(agent_updates=len(batches.rewards_b))
-        self._note("agent", metrics)
+        self.metrics.note("agent", metrics, self.counts.agent_steps)
 
     def _prepare_agent(self) -> Iterator[Event]:
         """Learn from what is there before the policy acts for the first time."""
         total = self.config.initial_agent_updates
         while self.counts.agent_updates < total:
             self._learn(self._draw_batch())
-            yield Progress(
-                self.clock, "first actor-critic updates", self.counts.agent_updates, total, self._take_metrics(25)
-            )
-        self.ready_batch = None
+            done = self.counts.agent_updates
+            told = done % 25 < self.config.agent.updates_per_agent_step or done >= total
+            yield from self._progress("first actor-critic updates", done, total, told)
+            yield Border(self.clock, self.snapshot())
 
     # --- the world model ----------------------------------------------------------------------------------------
 
@@ -267,13 +349,14 @@ class MBPO:
         for phase, counter, total, act_once in stages:
             if getattr(self.counts, counter) >= total:
                 continue
-            self.metrics.clear()  # of the stage before
-            if counter == "rollouts":
+            if counter == "rollouts" and not self.counts.rollouts:
                 yield self._judge_model()
-            while (done := getattr(self.counts, counter)) < total:
+            while (done := getattr(self.counts, counter) + 1) <= total:
                 act_once()
-                yield Progress(self.clock, phase, done + 1, total, self._take_metrics(10))
-            yield CheckpointDue(self.clock, self.snapshot())
+                yield from self._progress(phase, done, total, told=done % 10 == 0 or done == total)
+                if done < total:
+                    yield Border(self.clock, self.snapshot())
+            yield from self._checkpoint()
 
     def _model_updates(self) -> None:
         """Whatever of the model's schedule falls on this agent step."""
@@ -307,7 +390,7 @@ class MBPO:
         )
         self.model = self.model.replace(tokenizer=state)
         self.counts = self.counts.plus(tokenizer_updates=1)
-        self._note("tokenizer", metrics)
+        self.metrics.note("tokenizer", metrics, self.counts.agent_steps)
 
     def _update_transformer(self) -> None:
         count, model = self.counts.transformer_updates, self.config.world_model
@@ -323,7 +406,7 @@ class MBPO:
         )
         self.model = self.model.replace(transformer=state)
         self.counts = self.counts.plus(transformer_updates=1)
-        self._note("transformer", metrics)
+        self.metrics.note("transformer", metrics, self.counts.agent_steps)
 
     def _imagine(self) -> None:
         """One batch of rollouts from real frames, with the exploring policy of this moment."""
@@ -340,19 +423,21 @@ class MBPO:
         )
         self.imagined.add(count, contexts, frames, actions, rewards)
         self.counts = self.counts.plus(rollouts=1)
-        self._note("imagined", {"reward": rewards.mean(), "reward_largest": rewards.max()})
+        summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
+        self.metrics.note("imagined", summary, self.counts.agent_steps)
 
     # --- judging ------------------------------------------------------------------------------------------------
 
     def _evaluate_if_due(self) -> Iterator[Event]:
         """Evaluate before the first step, at every interval once the policy has learned, and at the end; each once."""
         now, config = self.counts.agent_steps, self.config
-        learned = self.counts.agent_updates > 0
+        learned = now > config.random_agent_steps
         due = now == 0 or now >= config.agent_steps or (learned and self._crossed(config.evaluate_every_agent_steps))
         if not due or self.counts.evaluated_agent_steps == now:
             return
         episodes = []
         for index in range(config.evaluation_episodes):
+            yield Border(self.clock, self.snapshot())
             yield Progress(self.clock, "evaluation", index, config.evaluation_episodes)
             for _, parts in play(self.env, self._episode_seed("evaluation", index), config.agent.stack, self._act_best):
                 pass
@@ -380,16 +465,13 @@ class MBPO:
 
     # --- metrics ------------------------------------------------------------------------------------------------
 
-    def _note(self, group: str, metrics: Mapping[str, Any]) -> None:
-        """Keep the newest metrics as they are: reading them would wait for the device."""
-        self.metrics.update({f"{group}/{name}": value for name, value in metrics.items()})
-
-    def _take_metrics(self, every: int) -> dict[str, float]:
-        """The newest metrics as numbers, on every so many learner or model updates; else nothing."""
-        counts = self.counts
-        if not self.metrics or (counts.agent_updates + counts.tokenizer_updates + counts.transformer_updates) % every:
-            return {}
-        return {name: float(value) for name, value in self.metrics.items()}
+    def _progress(self, phase: str, done: int, total: int, told: bool) -> Iterator[Event]:
+        """How far a phase is; where `told`, with what its metrics have been since they were last told."""
+        metrics = self.metrics.take() if told else {}
+        yield Progress(self.clock, phase, done, total, metrics)
+        if metrics:
+            for outlier in guards.outliers(metrics, self.config.agent, self.replay.rewards()):
+                yield Suspicious(self.clock, outlier)
 
 
 def _joined(parts: Sequence[Transitions], join: Callable) -> Transitions:

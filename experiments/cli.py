@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.errors import UsageError
+from experiments.preemption import EXIT_CODE, Preempted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +240,9 @@ def main() -> None:
                 + (f": did you mean {', '.join(close)}?" if close else "; see ivideogpt --help")
             )
         sys.exit(COMMANDS[command](arguments))
+    except Preempted as stopped:
+        print(f"ivideogpt: {stopped}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     except Exception as error:
         if not _is_told_to_users(error):
             raise

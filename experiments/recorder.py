@@ -6,9 +6,22 @@ import functools
 
 import numpy as np
 
-from agent.events import CheckpointDue, EpisodeFinished, Evaluated, Event, ModelEvaluated, Progress
+from agent.events import (
+    Border,
+    CheckpointDue,
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Finished,
+    ModelEvaluated,
+    Progress,
+    Sizes,
+    Suspicious,
+)
+from agent.guards import refuse_not_finite
 from experiments import videos
 from experiments.checkpoints import Checkpoints
+from experiments.fingerprint import fingerprint
 from experiments.metrics import Metrics
 from experiments.progress import ProgressDisplay
 from experiments.report import write_report
@@ -25,6 +38,8 @@ class Recorder:
         self.folder, self.checkpoints, self.display = folder, checkpoints, display
         self.metrics = Metrics(folder.metrics)
         self.score = score
+        self.saved: int | None = None  # the newest checkpoint, which may still be being written
+        self.suspected: set[str] = set()  # said once a session, written every time
 
     def __enter__(self) -> Recorder:
         return self
@@ -88,9 +103,43 @@ class Recorder:
         )
 
     @_record.register
+    def _(self, event: Suspicious) -> None:
+        outlier = event.outlier
+        self.metrics.write(event.clock, {f"outlier/{outlier.name}": outlier.value})
+        if outlier.name not in self.suspected:
+            self.suspected.add(outlier.name)
+            self.display.message(
+                f"agent step {event.clock.agent_steps}: {outlier.name} is {outlier.value:.4g}, far outside what real "
+                f"rewards allow ({outlier.allowed.low:.4g} to {outlier.allowed.high:.4g})"
+            )
+
+    @_record.register
+    def _(self, event: Border) -> None:
+        pass
+
+    @_record.register
     def _(self, event: CheckpointDue) -> None:
-        said = {"metrics_lines": self.metrics.lines, "score": self.score}
-        self.checkpoints.save(_step(event), event.state.arrays, {"counts": event.state.counts, **said}, self.score)
+        self.save(event)
+
+    @_record.register
+    def _(self, event: Sizes) -> None:
+        sizes = {name: getattr(event, name) for name in ("real_replay", "imagined_replay")}
+        sizes["run_folder"] = sum(self.folder.sizes().values())
+        self.metrics.write(event.clock, {f"bytes/{name}": size for name, size in sizes.items()})
+
+    @_record.register
+    def _(self, event: Finished) -> None:
+        self.metrics.write(event.clock, {"state_fingerprint": fingerprint(event.restorable)})
+
+    def save(self, event: Border | CheckpointDue) -> None:
+        """Start writing a checkpoint, unless this very one is there. Raises Diverged rather than save a poisoned state."""
+        step = _step(event)
+        if step == self.saved or step in self.checkpoints.steps():
+            return
+        self.saved = step
+        refuse_not_finite(event.state.arrays, event.clock.agent_steps)
+        extra = {"counts": event.state.counts, "metrics_lines": self.metrics.lines, "score": self.score}
+        self.checkpoints.save(step, event.state.arrays, extra, self.score)
 
 
 def _verdict(won: bool) -> str:
@@ -99,4 +148,4 @@ def _verdict(won: bool) -> str:
 
 def _step(event: CheckpointDue) -> int:
     """A number that grows with everything a run does, so that checkpoints of the first training differ, too."""
-    return sum(value for value in event.state.counts.values() if value > 0)
+    return sum(event.state.counts.values()) + 1

@@ -101,7 +101,7 @@ def _run(folder: RunFolder, name: str) -> Run:
         evaluations=_clips(folder.videos, "evaluation", "mp4"),
         imaginations=_clips(folder.videos, "imagination", "mp4"),
         filmstrip=strips[0] if strips else None,
-        sizes=_sizes(folder.path),
+        sizes=folder.sizes(),
     )
 
 
@@ -192,20 +192,6 @@ def _clips(folder: pathlib.Path, kind: str, suffix: str) -> list[Clip]:
         Clip(steps, f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
         for steps, name in dict.fromkeys([*ordered[-1:], *ordered[:1]])
     ]
-
-
-def _sizes(folder: pathlib.Path) -> dict[str, int]:
-    """Bytes by entry of the folder, largest first. A file may vanish meanwhile: a run may be writing."""
-    sizes: dict[str, int] = {}
-    for root, _, names in os.walk(folder):
-        for name in names:
-            path = pathlib.Path(root, name)
-            part = path.relative_to(folder).parts[0]
-            try:
-                sizes[part] = sizes.get(part, 0) + path.stat().st_size
-            except FileNotFoundError:
-                continue
-    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -74,6 +74,17 @@ class RunFolder:
             pass
         raise RunFolderError(f"{self.config} is damaged; restore it or start again with another --run-dir")
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes by entry of the folder, largest first. A file may vanish meanwhile: a run may be writing."""
+        sizes: dict[str, int] = {}
+        for root, _, names in os.walk(self.path):
+            for name in names:
+                path = pathlib.Path(root, name)
+                part = path.relative_to(self.path).parts[0]
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[part] = sizes.get(part, 0) + path.stat().st_size
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
     def _refuse_strangers(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is a file, not a folder; choose another --run-dir")

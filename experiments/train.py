@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-from agent.events import Progress
+from agent.events import Border, Progress
 from agent.mbpo import MBPO, Snapshot
 from agent.replay import Episode
 from experiments.checkpoints import Checkpoints
@@ -15,6 +15,7 @@ from experiments.demonstrations import collect, collect_random, load_folder
 from experiments.metaworld import MetaWorld
 from experiments.metric_weights import perceptual_weights
 from experiments.metrics import keep_first
+from experiments.preemption import StopRequest, stop_request
 from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
@@ -36,22 +37,27 @@ def train(
 
     demonstrations: a folder of episode files to start from instead of collecting scripted ones.
     perceptual_file: a file for `metric_weights.perceptual_weights` instead of the installed package.
-    Raises RunFolderError, EpisodeError, UnknownTaskError and MetricWeightsError, each with one sentence on what to do.
+    Raises RunFolderError, EpisodeError, UnknownTaskError, MetricWeightsError and Diverged, each with one sentence on
+    what to do, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
     """
     perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)
     env = MetaWorld(experiment.task, experiment.render_quality, experiment.resolution)
     with (
         folder.claim(experiment, command),
+        stop_request() as stop,
         ProgressDisplay() as display,
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
-        given, held_out = _episodes(experiment, env, folder, demonstrations, display)
+        given, held_out = _episodes(experiment, env, folder, demonstrations, display, stop)
         loop = MBPO(experiment.mbpo, env, given, held_out, experiment.seed, folder.replay, perceptual)
         score = _resume(loop, checkpoints, folder, display)
         with Recorder(folder, checkpoints, display, score) as recorder:
             for event in loop.events():
                 recorder.record(event)
+                if stop.made and isinstance(event, Border):
+                    recorder.save(event)
+                    stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
         env.close()
         return write_report([folder])
 
@@ -63,41 +69,44 @@ def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> Perce
 
 
 def _episodes(
-    experiment: Experiment, env: MetaWorld, folder: RunFolder, given: str | os.PathLike | None, display: ProgressDisplay
+    experiment: Experiment,
+    env: MetaWorld,
+    folder: RunFolder,
+    given: str | os.PathLike | None,
+    display: ProgressDisplay,
+    stop: StopRequest,
 ) -> tuple[list[Episode], list[Episode]]:
     """Demonstrations and held-out episodes: from a folder, or collected once and kept in the run folder."""
     if given is None:
         own = folder.path / "demonstrations"
         count = experiment.demonstrations
-        source = _collected(collect(env, own, count, experiment.seed), own, count, display)
+        source = _collected(collect(env, own, count, experiment.seed), own, count, display, stop)
     else:
         source = load_folder(given)[: experiment.demonstrations]
-    return source, _held_out(experiment, env, folder, display) if experiment.mbpo.world_model is not None else []
+    return source, [] if experiment.mbpo.world_model is None else _held_out(experiment, env, folder, display, stop)
 
 
 def _held_out(
-    experiment: Experiment, env: MetaWorld, folder: RunFolder, display: ProgressDisplay
+    experiment: Experiment, env: MetaWorld, folder: RunFolder, display: ProgressDisplay, stop: StopRequest
 ) -> list[Episode]:
     """Scripted episodes and random ones in turn, so that each is judged under the actions of the other kind as well."""
     count, seed = experiment.held_out, experiment.seed + HELD_OUT_SEED
     scripted, random = folder.path / "held_out" / "scripted", folder.path / "held_out" / "random"
-    kind = experiment.mbpo.random_actions
-    return [
-        episode
-        for pair in zip(
-            _collected(collect(env, scripted, count, seed, phase="held-out episodes"), scripted, count, display),
-            _collected(collect_random(env, random, count, seed, kind, "held-out episodes"), random, count, display),
-            strict=True,
-        )
-        for episode in pair
-    ]
+    phase, kind = "held-out episodes", experiment.mbpo.random_actions
+    pairs = zip(
+        _collected(collect(env, scripted, count, seed, phase=phase), scripted, count, display, stop),
+        _collected(collect_random(env, random, count, seed, kind, phase), random, count, display, stop),
+        strict=True,
+    )
+    return [episode for pair in pairs for episode in pair]
 
 
 def _collected(
-    collecting: Iterable[Progress], folder: pathlib.Path, count: int, display: ProgressDisplay
+    collecting: Iterable[Progress], folder: pathlib.Path, count: int, display: ProgressDisplay, stop: StopRequest
 ) -> list[Episode]:
     for progress in collecting:
         display.update(progress)
+        stop.refuse_to_go_on("with the episodes collected so far kept")
     return load_folder(folder)[:count] if count else []
 
 
