@@ -1,9 +1,109 @@
-"""What the loop accepts."""
+"""Laws of the loop that need no simulator and no process: a border is all there is to know, and faults stop it."""
 
+import dataclasses
+import shutil
+
+import gymnasium
+import jax
+import numpy as np
 import pytest
 
-from agent.mbpo import MBPOConfig
+from agent.drqv2 import DrQv2Config
+from agent.events import Border, CheckpointDue, Finished
+from agent.guards import Diverged
+from agent.mbpo import MBPO, MBPOConfig, Snapshot
+from agent.networks import NetworkConfig
+from agent.replay import remove_numbered
 from world_model import WorldModelConfig
+
+AGENT = DrQv2Config(NetworkConfig(encoder="patches", channels=4, features=4, hidden=8), batch=4, updates_per_agent_step=1)
+CONFIG = MBPOConfig(
+    agent=AGENT,
+    agent_steps=40,
+    random_agent_steps=10,
+    initial_agent_updates=3,
+    replay_episodes=2,
+    evaluate_every_agent_steps=20,
+    evaluation_episodes=2,
+    checkpoint_every_agent_steps=10,
+    shown_episodes=1,
+)
+
+
+class Dot(gymnasium.Env):
+    """Five agent steps of random pictures; the reward is the first action."""
+
+    action_repeat = 2
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 5
+        return self._picture(), {}
+
+    def step(self, action):
+        self.left -= 1
+        return self._picture(), float(action[0]), False, self.left == 0, {"success": False}
+
+    def _picture(self):
+        return self.np_random.integers(256, size=(64, 64, 3), dtype=np.uint8)
+
+
+def loop(folder, config: MBPOConfig = CONFIG) -> MBPO:
+    return MBPO(config, Dot(), [], [], 0, folder)
+
+
+def kept(snapshot: Snapshot) -> Snapshot:
+    """What a checkpoint would hold: the loop donates its arrays."""
+    return Snapshot(jax.tree.map(np.array, snapshot.arrays), dict(snapshot.counts))
+
+
+def on_device(snapshot: Snapshot) -> Snapshot:
+    return Snapshot(jax.tree.map(jax.numpy.asarray, snapshot.arrays), snapshot.counts)
+
+
+def end_of(run: MBPO) -> dict:
+    (finished,) = (event for event in run.events() if isinstance(event, Finished))
+    return jax.tree.map(np.array, finished.restorable)
+
+
+def test_every_border_leads_to_the_same_end(tmp_path):
+    run, borders, finished = loop(tmp_path / "whole"), [], None
+    for event in run.events():
+        if isinstance(event, Border):
+            borders.append((kept(event.state), type(event)))
+        if isinstance(event, Finished):
+            finished = jax.tree.map(np.array, event.restorable)
+    assert len(finished["real"]) == 2
+    assert len({tuple(state.counts.items()) for state, _ in borders}) > 10
+    resumable = [state for state, _ in borders if state.counts["agent_steps"] >= 25]  # the files of earlier ones are gone
+    assert {CheckpointDue, Border} <= {kind for _, kind in borders}
+    for index, state in enumerate([borders[0][0], *resumable[:-1]]):
+        folder = shutil.copytree(tmp_path / "whole", tmp_path / str(index))
+        if index % 2:  # no process got further: the episodes are played again, not taken from disk
+            remove_numbered(folder / "real", range(state.counts["episodes"], 100))
+        again = loop(folder)
+        again.restore(on_device(state))
+        jax.tree.map(np.testing.assert_array_equal, end_of(again), finished)
+
+
+def test_a_finished_run_has_nothing_left_to_tell(tmp_path):
+    run = loop(tmp_path)
+    *_, last = run.events()
+    again = loop(tmp_path)
+    again.restore(on_device(kept(last.state)))
+    assert list(again.events()) == []
+
+
+def test_files_are_bounded_by_the_replay_and_three_checkpoints(tmp_path):
+    for event in loop(tmp_path, dataclasses.replace(CONFIG, agent_steps=80, evaluate_every_agent_steps=80)).events():
+        # Two episodes an interval: those of the window, of the intervals between three checkpoints, and of the new one.
+        assert len(list((tmp_path / "real").glob("[0-9]*.npz"))) <= 2 + 3 * 2 + 2
+
+
+def test_a_loss_that_explodes_stops_the_run_with_its_name_and_step(tmp_path):
+    run = loop(tmp_path, dataclasses.replace(CONFIG, agent=dataclasses.replace(AGENT, learning_rate=1e30)))
+    with pytest.raises(Diverged, match=r"(agent/\w+|the policy's action) was not finite at agent step \d+"):
+        list(run.events())
 
 
 def test_a_world_model_that_needs_a_goal_is_refused():

@@ -131,6 +131,62 @@ def test_a_reloaded_replay_draws_the_same_batches(tmp_path, make_episode):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
 
 
+def filled(folder, make_episode, episodes: int, capacity: int | None = 2) -> Replay:
+    """A demonstration (frames from 200 on) and episodes whose first frames are 0, 10, 20 ..."""
+    replay = Replay(folder, 3, 3, 0.9, capacity)
+    replay.add(make_episode(offset=200), demonstration=True)
+    for index in range(episodes):
+        replay.add(make_episode(offset=10 * index))
+    return replay
+
+
+def first_frames(replay: Replay) -> list[int]:
+    return [int(episode.frames[0, 0, 0, 0]) for episode in replay.episodes]
+
+
+def test_a_bounded_replay_keeps_the_demonstrations_and_the_newest_episodes(make_episode):
+    assert first_frames(filled(None, make_episode, 5)) == [200, 30, 40]
+    assert first_frames(filled(None, make_episode, 1)) == [200, 0]
+    assert first_frames(filled(None, make_episode, 3, capacity=None)) == [200, 0, 10, 20]
+    assert filled(None, make_episode, 9).bytes == filled(None, make_episode, 2).bytes
+
+
+def test_a_bounded_replay_comes_back_as_it_was_at_any_earlier_count(tmp_path, make_episode):
+    filled(tmp_path, make_episode, 6)
+    for count in range(7):
+        again = Replay(tmp_path, 3, 3, 0.9, 2)
+        again.reload(1 + count, demonstrations=1)
+        assert first_frames(again) == first_frames(filled(None, make_episode, count))
+
+
+def test_pruning_for_a_checkpoint_removes_only_what_it_and_later_ones_do_not_need(tmp_path, make_episode):
+    replay = filled(tmp_path, make_episode, 6)
+    replay.prune(1 + 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i:06d}.npz" for i in (0, 3, 4, 5, 6)]
+    for count in (4, 5, 6):
+        again = Replay(tmp_path, 3, 3, 0.9, 2)
+        again.reload(1 + count, demonstrations=1)
+        assert first_frames(again) == first_frames(filled(None, make_episode, count))
+
+
+def test_an_episode_that_a_killed_process_had_finished_is_the_next_one(tmp_path, make_episode):
+    filled(tmp_path, make_episode, 3)
+    again = Replay(tmp_path, 3, 3, 0.9, 2)
+    again.reload(1 + 2, demonstrations=1)
+    found = again.next_on_disk()
+    assert found.frames[0, 0, 0, 0] == 20
+    again.add(found)
+    assert again.next_on_disk() is None
+    assert Replay(None, 3, 3, 0.9).next_on_disk() is None
+
+
+def test_an_episode_with_an_action_that_is_no_number_is_refused(make_episode):
+    bad = make_episode()
+    bad.actions[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"actions within \[-1, 1\]"):
+        bad.check()
+
+
 def _rollout(fill: int):
     contexts = np.zeros((2, 3, 8, 8, 3), np.uint8) + np.array([0, 1, 2], np.uint8)[None, :, None, None, None]
     frames = np.zeros((2, 4, 8, 8, 3), np.uint8) + np.arange(3, 7, dtype=np.uint8)[None, :, None, None, None]
@@ -155,7 +211,11 @@ def test_imagined_replay_forgets_the_oldest_and_reloads_the_newest(tmp_path):
     for index in range(6):
         replay.add(index, *_rollout(index))
     assert [int(r["actions"].max()) for r in replay.rollouts] == [4, 5]
+    assert len(list(tmp_path.iterdir())) == 6  # an old checkpoint may need any of them, until it is gone
+    replay.prune(4)
     assert len(list(tmp_path.iterdir())) == 4
     again = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
     again.reload(5)
     assert [int(r["actions"].max()) for r in again.rollouts] == [3, 4]
+    again.reload(4)
+    assert [int(r["actions"].max()) for r in again.rollouts] == [2, 3]
