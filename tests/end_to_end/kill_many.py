@@ -38,6 +38,11 @@ def log_of(run: pathlib.Path) -> pathlib.Path:
     return run.with_name(run.name + ".log")
 
 
+def words_of(run: pathlib.Path) -> str:
+    """What its sessions have said so far."""
+    return log_of(run).read_text() if log_of(run).exists() else ""
+
+
 def lines_of(run: pathlib.Path) -> list[dict]:
     """The whole lines of metrics.jsonl, without what may differ between two runs of one state."""
     path = run / "metrics.jsonl"
@@ -62,7 +67,7 @@ class Disturbed:
     """What happened to a run that was killed again and again."""
 
     kills: int = 0
-    kills_with_work_done: int = 0  # at which something had been added since the session began
+    kills_in_the_loop: int = 0  # the others fell into the start of a process or the collection of demonstrations
     seen: dict[str, str] = dataclasses.field(default_factory=dict)  # episodes that were finished at some kill
 
     def lost(self, run: pathlib.Path) -> list[str]:
@@ -75,7 +80,7 @@ def kill_many(run: pathlib.Path, preset: str, more: list[str], kills: int, longe
     """Start the run and kill it, `kills` times, then let it end. A session lives up to `longest` seconds."""
     rng, happened = random.Random(seed), Disturbed()
     while happened.kills < kills:
-        before = lines_of(run)
+        before, said = lines_of(run), len(words_of(run))
         session = start(run, preset, more)
         wait_for_end(run, session, rng.uniform(0, longest))
         if session.poll() is not None:
@@ -83,7 +88,7 @@ def kill_many(run: pathlib.Path, preset: str, more: list[str], kills: int, longe
         session.kill()
         session.wait()
         happened.kills += 1
-        happened.kills_with_work_done += lines_of(run) != before
+        happened.kills_in_the_loop += lines_of(run) != before or "going on from" in words_of(run)[said:]
         happened.seen.update(episodes_of(run))
     finish(run, preset, more)
     return happened
@@ -126,7 +131,7 @@ def main() -> int:
     fingerprints = [fingerprint_of(run) for run in (unkilled, killed)]
     result = {
         "kills": happened.kills,
-        "kills_with_work_done": happened.kills_with_work_done,
+        "kills_in_the_loop": happened.kills_in_the_loop,
         "seconds_unkilled": round(seconds, 1),
         "longest_session_seconds": round(SHARE * seconds, 1),
         "episodes": len(episodes_of(killed)),

@@ -1,4 +1,4 @@
-"""Runs that are killed, and asked to end, at moments that differ from one test session to the next."""
+"""A run that is killed, then asked to end, at moments that differ from one test session to the next."""
 
 import pathlib
 import random
