@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # every session compiles the same programs
-
+KEEP_PROGRAMS = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+"""Every session compiles the same programs: also small ones are worth keeping."""
 SHARE = 0.6
 """Of the time a run takes: how long a session lives at most. Longer ones would end the run within a few kills."""
 STARTUP_VARIES = ("wall_seconds", "bytes/run_folder")
@@ -31,7 +31,7 @@ def start(run: pathlib.Path, preset: str, more: list[str]) -> subprocess.Popen:
     """`ivideogpt train` in the background; what it says is added to `<run>.log`."""
     command = [sys.executable, "-m", "experiments.cli", "train", "--preset", preset, "--run-dir", str(run), *more]
     with open(log_of(run), "ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | KEEP_PROGRAMS)
 
 
 def log_of(run: pathlib.Path) -> pathlib.Path:
