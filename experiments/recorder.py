@@ -24,7 +24,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.fingerprint import fingerprint
 from experiments.metrics import Metrics
 from experiments.progress import ProgressDisplay
-from experiments.report import write_report
+from experiments.report import OUTLIER, write_report
 from experiments.run_folder import RunFolder
 
 
@@ -105,7 +105,7 @@ class Recorder:
     @_record.register
     def _(self, event: Suspicious) -> None:
         outlier = event.outlier
-        self.metrics.write(event.clock, {f"outlier/{outlier.name}": outlier.value})
+        self.metrics.write(event.clock, {f"{OUTLIER}{outlier.name}": outlier.value})
         if outlier.name not in self.suspected:
             self.suspected.add(outlier.name)
             self.display.message(

@@ -69,9 +69,30 @@ class Run:
         ]
 
     @property
+    def held_bytes(self) -> int | None:
+        """What the replays took in memory at the newest checkpoint; None before the first."""
+        line = latest(self.lines, "bytes/real_replay")
+        return None if line is None else line["bytes/real_replay"] + line["bytes/imagined_replay"]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the state of a finished run."""
+        return self.lines[-1].get("state_fingerprint") if self.lines else None
+
+    @property
+    def outliers(self) -> dict[str, dict[str, Any]]:
+        """The newest line about each imagined reward or value that was far outside the real range, by its name."""
+        found = {name: line for line in self.lines for name in line if name.startswith(OUTLIER)}
+        return {name.removeprefix(OUTLIER): line for name, line in found.items()}
+
+    @property
     def has_model(self) -> bool:
         """Whether the run has a world model at all, going by a configuration that says it has none."""
         return not any(key.split(".")[-1] == "world_model" and value is None for key, value in self.config.items())
+
+
+OUTLIER = "outlier/"
+"""How metrics.jsonl marks the name of a metric far outside the real range."""
 
 
 def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = None) -> pathlib.Path:

@@ -117,3 +117,18 @@ def test_several_runs_are_compared_on_one_page_by_names_that_tell_them_apart(tmp
 def test_what_is_not_a_run_folder_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="is not a run folder"):
         write_report([RunFolder(tmp_path)])
+
+
+def test_sizes_the_fingerprint_and_outliers_are_shown(tmp_path):
+    folder = finished(tmp_path)
+    before = text(write_report([folder]).read_text())
+    assert "Far outside" not in before and "fingerprint of" not in before
+    clock = types.SimpleNamespace(agent_steps=1300, env_steps=2600)
+    with Metrics(folder.metrics) as metrics:
+        metrics.write(clock, {"outlier/agent/value_largest": 12345.6})
+        metrics.write(clock, {"bytes/real_replay": 2_000_000, "bytes/imagined_replay": 1_000_000, "bytes/run_folder": 5})
+        metrics.write(clock, {"state_fingerprint": "ab" * 32})
+    after = text(write_report([folder]).read_text())
+    assert "agent/value_largest was 1.235e+04 at agent step 1,300." in after
+    assert "replays in memory 3 MB" in after
+    assert "abababababab" in after
