@@ -283,6 +283,7 @@ class MBPO:
         std = drqv2.noise_std(config.agent, now)
         action = np.asarray(act(config.agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
         if not np.isfinite(action).all():
+            self.metrics.take()  # raises with the loss it came from
             raise guards.Diverged("the policy's action", now)
         self._learn_beside()
         return action

@@ -37,6 +37,8 @@ def checked(experiment: Experiment) -> Experiment:
     Raises ValueError, with what to do, for values that do not fit each other.
     """
     mbpo = experiment.mbpo
+    if mbpo.replay_episodes < 1:
+        raise ValueError(f"--mbpo.replay-episodes is {mbpo.replay_episodes}, but a replay keeps at least 1 episode")
     if experiment.algorithm == "drqv2":
         return dataclasses.replace(experiment, mbpo=dataclasses.replace(mbpo, world_model=None))
     if mbpo.world_model is None:

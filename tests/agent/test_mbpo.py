@@ -102,7 +102,7 @@ def test_files_are_bounded_by_the_replay_and_three_checkpoints(tmp_path):
 
 def test_a_loss_that_explodes_stops_the_run_with_its_name_and_step(tmp_path):
     run = loop(tmp_path, dataclasses.replace(CONFIG, agent=dataclasses.replace(AGENT, learning_rate=1e30)))
-    with pytest.raises(Diverged, match=r"(agent/\w+|the policy's action) was not finite at agent step \d+"):
+    with pytest.raises(Diverged, match=r"^agent/\w+ was not finite at agent step 10,"):
         list(run.events())
 
 
