@@ -101,9 +101,4 @@ class Up(nnx.Module):
     def __call__(self, x_bhwc: Array) -> Array:
         for layer in self.layers:
             x_bhwc = layer(x_bhwc)
-        return x_bhwc if self.resample is None else self.resample(doubled(x_bhwc))
-
-
-def doubled(x_bhwc: Array) -> Array:
-    """Each pixel as a square of four."""
-    return x_bhwc.repeat(2, axis=1).repeat(2, axis=2)
+        return x_bhwc if self.resample is None else self.resample.of_doubled(x_bhwc)

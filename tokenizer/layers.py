@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tokenizer.convolution import conv3x3
+from tokenizer.convolution import conv3x3, conv3x3_of_doubled
 from tokenizer.initial import Draws
 
 
@@ -34,8 +34,14 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_bhwc: Array) -> Array:
-        kernel, bias = (parameter[...].astype(x_bhwc.dtype) for parameter in (self.kernel, self.bias))
-        return conv3x3(x_bhwc, kernel, bias, self.stride)
+        return conv3x3(x_bhwc, *self._parameters(x_bhwc), self.stride)
+
+    def of_doubled(self, x_bhwc: Array) -> Array:
+        """The convolution of the map with each pixel as a square of four."""
+        return conv3x3_of_doubled(x_bhwc, *self._parameters(x_bhwc))
+
+    def _parameters(self, x: Array) -> tuple[Array, Array]:
+        return self.kernel[...].astype(x.dtype), self.bias[...].astype(x.dtype)
 
 
 class GroupNorm(nnx.Module):

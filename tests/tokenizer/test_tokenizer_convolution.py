@@ -1,4 +1,4 @@
-"""Both lowerings of a convolution are one function, and that function is the convolution."""
+"""Every way to compute a convolution is the convolution."""
 
 import chex
 import jax
@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tokenizer.convolution import by_matmuls, by_primitive, conv3x3
+from tokenizer.convolution import (
+    by_primitive,
+    by_winograd,
+    conv3x3,
+    conv3x3_of_doubled,
+    doubled,
+    doubled_by_phases,
+    on_cpu,
+)
 
 
 def _example(side=6, inputs=3, outputs=5):
@@ -16,27 +24,47 @@ def _example(side=6, inputs=3, outputs=5):
     return x, kernel, jax.random.normal(keys[2], (outputs,))
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_both_lowerings_agree_in_values_and_gradients(stride):
+def _gradients(function, *arguments):
+    return jax.grad(lambda *args: jnp.sin(function(*args)).sum(), argnums=(0, 1, 2))(*arguments)
+
+
+def _plain(x, kernel, bias, stride=1):
+    return by_primitive(stride, x, kernel) + bias
+
+
+def test_fewer_multiplications_are_the_same_convolution():
     x, kernel, _ = _example()
+    chex.assert_trees_all_close(by_winograd(1, x, kernel), by_primitive(1, x, kernel), rtol=1e-4, atol=1e-5)
 
-    def value_and_gradients(lowering):
-        return jax.value_and_grad(lambda x, kernel: jnp.sin(lowering(stride, x, kernel)).sum(), argnums=(0, 1))(
-            x, kernel
-        )
 
-    chex.assert_trees_all_close(by_primitive(stride, x, kernel), by_matmuls(stride, x, kernel), rtol=1e-4, atol=1e-4)
-    chex.assert_trees_all_close(
-        value_and_gradients(by_primitive), value_and_gradients(by_matmuls), rtol=1e-4, atol=1e-4
-    )
+def test_many_channels_on_small_maps_take_the_way_of_fewer_multiplications_and_others_do_not():
+    wide, narrow = (_example(side=16, inputs=width, outputs=width)[:2] for width in (256, 8))
+    assert np.array_equal(on_cpu(1, *wide), by_winograd(1, *wide))
+    assert not np.array_equal(by_winograd(1, *wide), by_primitive(1, *wide))
+    assert np.array_equal(on_cpu(1, *narrow), by_primitive(1, *narrow))
+    assert np.array_equal(on_cpu(2, *wide), by_primitive(2, *wide))
+
+
+def test_a_convolution_of_a_doubled_map_is_what_it_says():
+    x, kernel, bias = _example(side=5)
+    assert doubled(x).shape == (2, 10, 10, 3)
+    expected = _plain(doubled(x), kernel, bias)
+    chex.assert_trees_all_close(doubled_by_phases(x, kernel) + bias, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(conv3x3_of_doubled(x, kernel, bias), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_gradient_is_that_of_the_lowering(stride):
-    x, kernel, bias = _example()
-    ours = jax.grad(lambda *args: jnp.sin(conv3x3(*args, stride)).sum(), argnums=(0, 1, 2))
-    plain = jax.grad(lambda x, kernel, bias: jnp.sin(by_matmuls(stride, x, kernel) + bias).sum(), argnums=(0, 1, 2))
-    chex.assert_trees_all_close(ours(x, kernel, bias), plain(x, kernel, bias), rtol=1e-4, atol=1e-4)
+def test_the_gradient_is_that_of_the_plain_convolution(stride):
+    arguments = _example()
+    ours = _gradients(lambda *args: conv3x3(*args, stride), *arguments)
+    plain = _gradients(lambda *args: _plain(*args, stride), *arguments)
+    chex.assert_trees_all_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_a_doubled_map_is_that_of_the_plain_convolution():
+    arguments = _example()
+    plain = _gradients(lambda x, *rest: _plain(doubled(x), *rest), *arguments)
+    chex.assert_trees_all_close(_gradients(conv3x3_of_doubled, *arguments), plain, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride, first", [(1, -1), (2, 0)])
