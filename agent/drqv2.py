@@ -133,23 +133,24 @@ def critic_loss(values_2b: Array, targets_b: Array) -> Array:
     return jnp.square(values_2b - targets_b).mean(axis=1).sum()
 
 
-def actor_loss(
-    config: DrQv2Config, values_2b: Array, mean_ba: Array, batch: Batch, cloning: Array
-) -> tuple[Array, Array]:
+def actor_loss(config: DrQv2Config, values_2b: Array) -> Array:
     """Minus the smaller value; where demonstrations are cloned, values are scaled to unit size first (Fujimoto, 2021)."""
     value = values_2b.min(axis=0)
-    squared = jnp.square(mean_ba - batch.actions_ba).sum(axis=-1)
-    distance = (squared * batch.demonstrations_b).sum() / jnp.maximum(batch.demonstrations_b.sum(), 1.0)
     if not config.behaviour_cloning:
-        return -value.mean(), distance
-    scale = jax.lax.stop_gradient(1.0 / (jnp.abs(value).mean() + 1e-3))
-    return -(scale * value).mean() + cloning * distance, distance
+        return -value.mean()
+    return -(value * jax.lax.stop_gradient(1.0 / (jnp.abs(value).mean() + 1e-3))).mean()
+
+
+def cloning_distance(mean_ba: Array, batch: Batch) -> Array:
+    """Mean squared distance to the demonstrated actions of a batch, summed over an action's numbers; 0 without any."""
+    squared = jnp.square(mean_ba - batch.actions_ba).sum(axis=-1)
+    return (squared * batch.demonstrations_b).sum() / jnp.maximum(batch.demonstrations_b.sum(), 1.0)
 
 
 def update(
     config: DrQv2Config, state: AgentState, batch: Batch, agent_steps: Array, key: Array
 ) -> tuple[AgentState, dict[str, Array]]:
-    """One learner update of encoder, critics and actor, then of the target (not jitted: see `train_step`)."""
+    """One learner update of encoder and critics, of the actor by the new critics, then of the target (see `train_step`)."""
     networks, optimizer = _networks(config), _optimizer(config)
     shift_key, next_shift_key, target_key, actor_key = jax.random.split(key, 4)
     observations = random_shift(batch.observations_bhwc, shift_key, config.shift_pixels)
@@ -165,43 +166,43 @@ def update(
     next_values = networks.critics.apply(state.target_critics, next_features, next_actions)
     targets = critic_target(config.reward_scale * batch.rewards_b, batch.discounts_b, next_values)
 
-    def loss(parameters: Parameters) -> tuple[Array, dict[str, Array]]:
+    def judge(parameters: Parameters) -> tuple[Array, tuple[Array, Array, Array]]:
         features = networks.encoder.apply(parameters.encoder, observations)
         values = networks.critics.apply(parameters.critics, features, batch.actions_ba)
+        loss = critic_loss(values, targets)
+        if not config.behaviour_cloning:
+            return loss, (features, values, jnp.float32(0))
         # The critics alone shape the features in DrQ-v2; cloning needs to see what a demonstrator looked at, too.
-        seen = features if config.behaviour_cloning else jax.lax.stop_gradient(features)
-        mean = networks.actor.apply(parameters.actor, seen)
-        judged_mean = (
-            networks.actor.apply(parameters.actor, jax.lax.stop_gradient(features))
-            if config.behaviour_cloning
-            else mean
-        )
-        chosen = _smoothed(judged_mean, std, config.noise_clip, actor_key)
-        chosen_values = networks.critics.apply(
-            jax.lax.stop_gradient(parameters.critics), jax.lax.stop_gradient(features), chosen
-        )
-        of_critics = critic_loss(values, targets)
-        of_actor, distance = actor_loss(config, chosen_values, mean, batch, cloning)
-        metrics = {
-            "critic_loss": of_critics,
-            "actor_loss": of_actor,
-            "cloning_distance": distance,
-            "value": values.mean(),
-            "target": targets.mean(),
-            "batch_reward": batch.rewards_b.mean(),
-            "noise_std": std,
-            "value_smallest": values.min(),
-            "value_largest": values.max(),
-        }
-        return of_critics + of_actor, metrics
+        distance = cloning_distance(networks.actor.apply(parameters.actor, features), batch)
+        return loss + cloning * distance, (features, values, distance)
 
-    gradients, metrics = jax.grad(loss, has_aux=True)(old)
-    new, optimizers = zip(
-        *(_descend(optimizer, g, o, p) for g, o, p in zip(gradients, state.optimizers, old, strict=True)), strict=True
-    )
-    new = Parameters(*new)
-    target = optax.incremental_update(new.critics, state.target_critics, config.target_rate)
-    return AgentState(new, target, Parameters(*optimizers), state.updates + 1), metrics
+    gradients, (features, values, distance) = jax.grad(judge, has_aux=True)(old)
+    new, optimizers = {}, {}
+    for part in ("encoder", "critics"):
+        given = getattr(gradients, part), getattr(state.optimizers, part), getattr(old, part)
+        new[part], optimizers[part] = _descend(optimizer, *given)
+
+    def act(actor: chex.ArrayTree) -> Array:
+        chosen = _smoothed(networks.actor.apply(actor, features), std, config.noise_clip, actor_key)
+        return actor_loss(config, networks.critics.apply(new["critics"], features, chosen))
+
+    of_actor, gradient = jax.value_and_grad(act)(old.actor)
+    gradient = jax.tree.map(jnp.add, gradient, gradients.actor)  # of the cloning; else zero
+    new["actor"], optimizers["actor"] = _descend(optimizer, gradient, state.optimizers.actor, old.actor)
+
+    target = optax.incremental_update(new["critics"], state.target_critics, config.target_rate)
+    metrics = {
+        "critic_loss": critic_loss(values, targets),
+        "actor_loss": of_actor + cloning * distance,
+        "cloning_distance": distance,
+        "value": values.mean(),
+        "target": targets.mean(),
+        "batch_reward": batch.rewards_b.mean(),
+        "noise_std": std,
+        "value_smallest": values.min(),
+        "value_largest": values.max(),
+    }
+    return AgentState(Parameters(**new), target, Parameters(**optimizers), state.updates + 1), metrics
 
 
 def _descend(optimizer, gradient, optimizer_state, parameters):
@@ -215,7 +216,7 @@ def train_step(
 ) -> tuple[AgentState, dict[str, Array]]:
     """Several updates in one compiled call: every array of `batches` has a leading axis of updates [U, B, ...]."""
 
-    # A Python loop, not a scan: in a scan, XLA runs the convolutions on a CPU four to eight times slower.
+    # A Python loop, not a scan: in a scan, XLA runs the convolutions on a CPU eight times slower.
     keys, rows = jax.random.split(key, batches.rewards_b.shape[0]), []
     for index, update_key in enumerate(keys):
         batch = jax.tree.map(lambda values, index=index: values[index], batches)

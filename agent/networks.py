@@ -22,6 +22,7 @@ class NetworkConfig:
     channels: int = 32
     features: int = 50
     hidden: int = 1024
+    hidden_gain: float = 1.0  # of the orthogonal weights of hidden layers, as published; sqrt(2) keeps the scale behind ReLU
     critic_layer_norm: bool = False  # Ball et al., 2023: keeps values sane where demonstrations do not reach
 
 
@@ -59,9 +60,9 @@ def _trunk(features_bd: Array, size: int, name: str) -> Array:
     return jnp.tanh(hk.LayerNorm(-1, True, True, name=f"{name}_trunk_norm")(x))
 
 
-def _mlp(x: Array, hidden: int, out: int, layer_norm: bool, name: str) -> Array:
+def _mlp(config: NetworkConfig, x: Array, out: int, layer_norm: bool, name: str) -> Array:
     for i in range(2):
-        x = hk.Linear(hidden, w_init=hk.initializers.Orthogonal(2**0.5), name=f"{name}_{i}")(x)
+        x = hk.Linear(config.hidden, w_init=hk.initializers.Orthogonal(config.hidden_gain), name=f"{name}_{i}")(x)
         if layer_norm:
             x = hk.LayerNorm(-1, True, True, name=f"{name}_{i}_norm")(x)
         x = jax.nn.relu(x)
@@ -71,13 +72,13 @@ def _mlp(x: Array, hidden: int, out: int, layer_norm: bool, name: str) -> Array:
 def actor(config: NetworkConfig, features_bd: Array, action_size: int) -> Array:
     """The mean action [B, A] in (-1, 1)."""
     x = _trunk(features_bd, config.features, "actor")
-    return jnp.tanh(_mlp(x, config.hidden, action_size, False, "actor"))
+    return jnp.tanh(_mlp(config, x, action_size, False, "actor"))
 
 
 def critics(config: NetworkConfig, features_bd: Array, actions_ba: Array) -> Array:
     """Both values [2, B]."""
     x = jnp.concatenate([_trunk(features_bd, config.features, "critic"), actions_ba], axis=-1)
-    return jnp.stack([_mlp(x, config.hidden, 1, config.critic_layer_norm, f"critic_{i}")[:, 0] for i in range(2)])
+    return jnp.stack([_mlp(config, x, 1, config.critic_layer_norm, f"critic_{i}")[:, 0] for i in range(2)])
 
 
 @dataclasses.dataclass(frozen=True)

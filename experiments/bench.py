@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,14 +26,16 @@ def bench(
     horizon: int | None = None,
     max_batch: int | None = None,
     repeats: int | None = 5,
+    against_torch: bool = False,
 ) -> dict[str, Any]:
     """Compile a hot path and, unless repeats is None, time it; no size given: the preset's.
 
     compile_seconds: without tracing, never out of the compilation cache. gflop: arithmetic of one run.
     peak_memory_bytes: arguments, results and all between, as the compiler laid them out (None: it does not say).
-    seconds: of one run, the median of the repeats after a run that does not count. frames_per_second or
-    tokens_per_second. gflops: gflop / seconds. peak_gflops: of one large matmul of the same precision, measured in the
-    same process. share: gflops / peak_gflops. Raises UsageError for what does not fit.
+    seconds: of one run, the median of the repeats after a run that does not count. <unit>_per_second: of frames, tokens
+    or updates. gflops: gflop / seconds. peak_gflops: of one large matmul of the same precision, measured in the same
+    process. share: gflops / peak_gflops. With against_torch, torch_seconds: of the same work in PyTorch, in turn with
+    ours; times_torch: how many times as fast ours is. Raises UsageError for what does not fit.
     """
     numbers = {"batch": batch, "horizon": horizon, "max-batch": max_batch, "repeats": repeats}
     for option, value in numbers.items():
@@ -42,6 +44,7 @@ def bench(
     try:
         path = hot_path(name, experiment, precision, batch, horizon, max_batch)
         traced = path.trace()
+        in_torch = _in_torch(name, path) if against_torch else None
     except ValueError as error:  # from the configurations, which say what does not fit
         raise UsageError(str(error)) from error
     program, compile_seconds = _compiled(traced)
@@ -60,22 +63,34 @@ def bench(
     }
     if repeats is None:
         return measured
-    seconds = statistics.median(_timed_runs(path, program, repeats))
+    ours = _ours(path, program)
+    seconds, *others = map(statistics.median, _seconds([ours] if in_torch is None else [ours, in_torch], repeats))
     peak = matmul_gflops(precision)
-    return measured | {
+    measured |= {
         "seconds": seconds,
         f"{path.unit}_per_second": path.brings / seconds,
         "gflops": gflop / seconds,
         "peak_gflops": peak,
         "share": gflop / seconds / peak,
     }
+    return measured | {"torch_seconds": others[0], "times_torch": others[0] / seconds} if others else measured
+
+
+def _in_torch(name: str, path: HotPath) -> Callable[[], Any]:
+    if path.in_torch is None:
+        raise UsageError(f"--against-torch is for train-agent: {name} has no counterpart here")
+    try:
+        return path.in_torch()
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--against-torch needs PyTorch ({error}): pip install -e '.[benchmark]'") from error
 
 
 def as_text(measured: dict[str, Any]) -> str:
     """The same for people, in two lines; one without a time."""
     memory = measured["peak_memory_bytes"]
+    future = "" if measured["horizon"] is None else f"{measured['horizon']} future frames, "
     first = (
-        f"{measured['bench']} of {measured['preset']}, batch {measured['batch']}, {measured['horizon']} future frames, "
+        f"{measured['bench']} of {measured['preset']}, batch {measured['batch']}, {future}"
         f"{measured['precision']} on {measured['backend']} ({measured['device']}): compiled in "
         f"{measured['compile_seconds']:.1f} s, {measured['gflop']:.3g} GFLOP a run"
     ) + ("" if memory is None else f", {memory / 2**20:.0f} MiB")
@@ -85,10 +100,10 @@ def as_text(measured: dict[str, Any]) -> str:
     return (
         f"{first}\n{measured['seconds']:.3g} s a run, {rates[0]}, {measured['gflops']:.3g} GFLOP/s: "
         f"{measured['share']:.1%} of a large matmul's {measured['peak_gflops']:.3g}"
-    )
+    ) + (f"; {measured['times_torch']:.2f} times PyTorch's rate" if "times_torch" in measured else "")
 
 
-UNITS = ("frames", "tokens")
+UNITS = ("frames", "tokens", "updates")
 
 
 def matmul_gflops(precision: Precision, repeats: int = 3) -> float:
@@ -97,10 +112,10 @@ def matmul_gflops(precision: Precision, repeats: int = 3) -> float:
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jnp.full((side, side), 1 / side, precision)
     multiply = jax.jit(jnp.matmul)
-    return 2 * side**3 / 1e9 / min(_seconds(lambda: multiply(matrix, matrix), repeats))
+    return 2 * side**3 / 1e9 / min(_seconds([lambda: multiply(matrix, matrix)], repeats)[0])
 
 
-def _timed_runs(path: HotPath, program: jax.stages.Compiled, repeats: int) -> list[float]:
+def _ours(path: HotPath, program: jax.stages.Compiled) -> Callable[[], Any]:
     arguments = jax.jit(path.arguments)(jax.random.key(0))
 
     def run() -> Any:
@@ -110,17 +125,19 @@ def _timed_runs(path: HotPath, program: jax.stages.Compiled, repeats: int) -> li
             arguments = (results[0], *arguments[1:])
         return results
 
-    return _seconds(run, repeats)
+    return run
 
 
-def _seconds(run: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each of some runs, after one that does not count."""
-    jax.block_until_ready(run())
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def _seconds(runs: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Seconds of each of some repeats of each run, in turn, after one of each that does not count."""
+    for run in runs:
         jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, taken in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            taken.append(time.perf_counter() - start)
     return seconds
 
 

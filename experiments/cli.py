@@ -174,10 +174,10 @@ def _convert_data(arguments: Sequence[str]) -> int:
 
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
-    from experiments import presets
+    from experiments import bench, hot_paths, presets
 
     parser = argparse.ArgumentParser(prog="ivideogpt bench", description=_bench.__doc__)
-    parser.add_argument("path", choices=("rollout", "train-transformer", "train-tokenizer", "tokenize"))
+    parser.add_argument("path", choices=hot_paths.PATHS)
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(presets.names())}; default: laptop")
     parser.add_argument("--batch", type=int, help="rollouts, or segments; default: the preset's")
     parser.add_argument("--horizon", type=int, help="future frames of each; default: the preset's")
@@ -185,13 +185,12 @@ def _bench(arguments: Sequence[str]) -> int:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the median counts; default: 5")
     parser.add_argument("--compile-only", action="store_true", help="compile and say what it takes, allocate nothing")
+    parser.add_argument("--against-torch", action="store_true", help="train-agent: in turn with the same in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    from experiments import bench
-
     measured = bench.bench(
         options.path, presets.get(options.preset), options.precision, options.batch, options.horizon, options.max_batch,
-        None if options.compile_only else options.repeats,
+        None if options.compile_only else options.repeats, options.against_torch,
     )  # fmt: skip
     print(json.dumps(measured) if options.json else bench.as_text(measured))
     return 0

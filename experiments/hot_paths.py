@@ -12,11 +12,15 @@ from jax import Array
 
 import tokenizer
 import world_model
+from agent import drqv2
+from agent.drqv2 import DrQv2Config
 from experiments.config import Experiment
 from experiments.errors import UsageError
 from experiments.metric_weights import VGG16
 from world_model import WorldModelConfig
 
+PATHS = ("rollout", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent")
+"""What `hot_path` knows."""
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -28,11 +32,12 @@ class HotPath:
     static: tuple[Any, ...]  # its first arguments, known when it is compiled
     arguments: Callable[[Array], tuple]  # the others, from a key; under `jax.eval_shape` their shapes only
     batch: int
-    horizon: int  # future frames
+    horizon: int | None  # future frames, where there are any
     brings: int
-    unit: Literal["frames", "tokens"]
+    unit: Literal["frames", "tokens", "updates"]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # static too, by name
     trains: bool = False  # its first argument is a state that it consumes, its first result the next one
+    in_torch: Callable[[], Callable[[], Any]] | None = None  # makes a function that does the same in PyTorch
 
     def trace(self) -> jax.stages.Traced:
         """The program, without allocating any argument."""
@@ -50,11 +55,20 @@ def hot_path(
     """A hot path by name, of a preset in a precision; None: the preset's size. Raises UsageError, ValueError."""
     if max_batch is not None and name != "rollout":
         raise UsageError(f"--max-batch is for rollouts: {name} is not computed in pieces")
+    if name == "train-agent":
+        if horizon is not None or precision != "float32":
+            raise UsageError("train-agent has no --horizon and computes in float32")
+        return train_agent(experiment.mbpo.agent, batch or experiment.mbpo.agent.batch, experiment.resolution)
     schedule, config = experiment.mbpo.model, with_precision(experiment.mbpo.world_model, precision)
     if name == "rollout":
         options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": max_batch}
         return rollout(config, batch or schedule.rollout_batch, horizon or schedule.horizon, options)
-    segments = {"train-transformer": train_transformer, "train-tokenizer": train_tokenizer, "tokenize": tokenize}
+    segments = {
+        "train-transformer": train_transformer,
+        "train-tokenizer": train_tokenizer,
+        "tokenize": tokenize,
+        "detokenize": detokenize,
+    }
     whole = config.segment_frames - config.tokenizer.context_frames
     default = schedule.tokenizer_batch if name == "train-tokenizer" else schedule.transformer_batch
     return segments[name](config, batch or default, horizon or whole)
@@ -115,6 +129,40 @@ def tokenize(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
         return world_model.init(config, key).params, _frames(config, batch, frames)
 
     return HotPath(world_model.tokenize, (config,), arguments, batch, horizon, batch * frames, "frames")
+
+
+def detokenize(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:
+    """Tokens to segments; counted in frames."""
+    frames, length = config.tokenizer.context_frames + horizon, config.layout.length(horizon)
+
+    def arguments(key: Array) -> tuple:
+        params = world_model.init(config, key).params
+        return params, jax.random.randint(key, (batch, length), 0, config.layout.future_slot)
+
+    return HotPath(world_model.detokenize, (config,), arguments, batch, horizon, batch * frames, "frames")
+
+
+def train_agent(config: DrQv2Config, batch: int, resolution: int) -> HotPath:
+    """The actor-critic's updates of one agent step."""
+    updates = config.updates_per_agent_step
+
+    def arguments(key: Array) -> tuple:
+        pictures = jax.random.bits(key, (2, updates, batch, resolution, resolution, 3 * config.stack), jnp.uint8)
+        rewards = jax.random.uniform(key, (updates, batch))
+        actions = jax.random.uniform(key, (updates, batch, config.action_size), minval=-1.0)
+        demonstrations = jnp.zeros((updates, batch))
+        batches = drqv2.Batch(pictures[0], actions, rewards, 0.97 * jnp.ones_like(rewards), pictures[1], demonstrations)
+        return drqv2.init(config, key, resolution), batches, jnp.int32(0), key
+
+    def in_torch() -> Callable[[], Any]:
+        from experiments.torch_learner import repeated_update
+
+        return repeated_update(config, batch, resolution)
+
+    static = (config,)
+    return HotPath(
+        drqv2.train_step, static, arguments, batch, None, updates, "updates", trains=True, in_torch=in_torch
+    )
 
 
 def _perceptual(config: WorldModelConfig) -> tokenizer.PerceptualWeights | None:

@@ -46,7 +46,9 @@ PAPER_256 = Experiment(
 # --- two CPU cores -----------------------------------------------------------------------------------------------------
 
 LAPTOP_AGENT = DrQv2Config(
-    network=NetworkConfig(encoder="patches", channels=64, features=50, hidden=256, critic_layer_norm=True),
+    network=NetworkConfig(
+        encoder="patches", channels=64, features=50, hidden=256, hidden_gain=2**0.5, critic_layer_norm=True
+    ),
     batch=128,
     learning_rate=3e-4,
     weight_decay=0.0,

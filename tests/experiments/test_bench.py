@@ -15,7 +15,14 @@ from experiments.hot_paths import hot_path
 from world_model import imagination
 
 DEBUG = presets.get("debug")
-UNITS = {"rollout": "frames", "train-transformer": "tokens", "train-tokenizer": "frames", "tokenize": "frames"}
+UNITS = {
+    "rollout": "frames",
+    "train-transformer": "tokens",
+    "train-tokenizer": "frames",
+    "tokenize": "frames",
+    "detokenize": "frames",
+    "train-agent": "updates",
+}
 SIZES = {"bench", "preset", "batch", "horizon", "precision", "backend", "device"}
 COMPILED = {"compile_seconds", "peak_memory_bytes", "gflop"}
 TIMED = {"seconds", "gflops", "peak_gflops", "share"}
@@ -41,7 +48,8 @@ def test_every_hot_path_runs_and_prints_one_json_object(monkeypatch, capsys, nam
     assert status == 0
     measured = json.loads(out)
     assert measured.keys() == SIZES | COMPILED | TIMED | {f"{UNITS[name]}_per_second"}
-    assert (measured["preset"], measured["batch"], measured["horizon"]) == ("debug", 2, 4)
+    assert (measured["preset"], measured["batch"]) == ("debug", 2)
+    assert measured["horizon"] == (None if name == "train-agent" else 4)
     assert 0 < measured["share"] < 1.5
     assert measured["share"] == pytest.approx(measured["gflop"] / measured["seconds"] / measured["peak_gflops"])
 
@@ -62,6 +70,8 @@ def test_compiling_only_times_nothing_and_is_told_in_a_line(monkeypatch, capsys)
         (("rollout", "--preset", "debug", "--repeats", "0"), "--repeats 0: expected at least 1"),
         (("rollout", "--preset", "debug", "--horizon", "9999"), "the longest horizon that fits is"),
         (("tokenize", "--preset", "debug", "--max-batch", "2"), "--max-batch is for rollouts"),
+        (("train-agent", "--preset", "debug", "--horizon", "2"), "train-agent has no --horizon"),
+        (("tokenize", "--preset", "debug", "--against-torch"), "--against-torch is for train-agent"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_sentence(monkeypatch, capsys, arguments, sentence):

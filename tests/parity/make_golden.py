@@ -13,12 +13,16 @@ import argparse
 import pathlib
 import sys
 import tempfile
+import types
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.vae import VectorQuantizer
 from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D, UNetMidBlock2D, UpDecoderBlock2D
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+from experiments.torch_learner import Learner
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
@@ -128,7 +132,27 @@ def quantizer() -> Arrays:
     return golden | {name: value.detach().numpy() for name, value in results.items()}
 
 
-GOLDENS = {"llama": llama, "blocks": blocks, "quantizer": quantizer}
+def drqv2() -> Arrays:
+    """Both losses of five updates on one batch, without noise or shifts: [5, 2]. Weights of each network, and of the target."""
+    rng = np.random.default_rng(3)
+    network = types.SimpleNamespace(channels=4, features=6, hidden=8)
+    optimizer = {"learning_rate": 3e-3, "weight_decay": 0.1, "target_rate": 0.1}
+    config = types.SimpleNamespace(
+        network=network, stack=2, action_size=3, shift_pixels=0, noise_clip=0.3, **optimizer
+    )
+    learner = Learner(config, resolution=21)
+    golden = {}
+    for name in ("encoder", "actor", "critics", "target_critics"):
+        golden |= made_up(getattr(learner, name), f"{name}.", rng)
+    pictures = torch.from_numpy(rng.integers(0, 256, (2, 5, 6, 21, 21), np.uint8))
+    batch = pictures[0], numbers(rng, 5, 3).clamp(-1, 1), numbers(rng, 5), numbers(rng, 5).abs(), pictures[1]
+    with torch.enable_grad():
+        losses = torch.stack([torch.stack(learner.update(*batch, std=0.0)) for _ in range(5)])
+    names = ("observations", "actions", "rewards", "discounts", "next_observations")
+    return golden | {name: value.numpy() for name, value in zip(names, batch, strict=True)} | {"losses": losses.numpy()}
+
+
+GOLDENS = {"llama": llama, "blocks": blocks, "quantizer": quantizer, "drqv2": drqv2}
 
 
 def make(folder: pathlib.Path) -> None:

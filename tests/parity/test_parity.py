@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from agent import drqv2
+from agent.drqv2 import DrQv2Config
+from agent.networks import NetworkConfig
 from tokenizer import CompressiveTokenizer, TokenizerConfig, abstract_params, merge
 from tokenizer import published as published_tokenizer
 from tokenizer.initial import Draws
@@ -141,3 +144,77 @@ def test_codes_loss_and_gradients_are_those_of_the_reference_quantizer():
     assert_close(ours.loss, expected["loss"])
     assert_close(gradients[0], expected["codebook_gradient"])
     assert_close(gradients[1].transpose(0, 3, 1, 2), expected["latents_gradient"])
+
+
+# --- actor-critic -----------------------------------------------------------------------------------------------------
+
+LEARNER = DrQv2Config(
+    network=NetworkConfig(channels=4, features=6, hidden=8),
+    stack=2,
+    action_size=3,
+    shift_pixels=0,
+    noise_start=0.0,
+    noise_end=0.0,
+    learning_rate=3e-3,
+    weight_decay=0.1,
+    target_rate=0.1,
+)
+
+
+def test_updates_of_the_actor_critic_have_the_losses_of_the_same_updates_in_pytorch():
+    weights, given = golden("drqv2")
+    state = drqv2.init(LEARNER, jax.random.key(0), resolution=21)
+    parts = dict(zip(state.parameters._fields, state.parameters, strict=True))
+    parts = {name: filled(name, tree, weights) for name, tree in parts.items()}
+    state = state._replace(
+        parameters=drqv2.Parameters(**parts),
+        target_critics=filled("target_critics", state.target_critics, weights),
+    )
+    batch = drqv2.Batch(
+        given["observations"].transpose(0, 2, 3, 1),
+        given["actions"],
+        given["rewards"],
+        given["discounts"],
+        given["next_observations"].transpose(0, 2, 3, 1),
+        np.zeros(5, np.float32),
+    )
+    update, losses = jax.jit(drqv2.update, static_argnums=0), []
+    for _ in given["losses"]:
+        state, metrics = update(LEARNER, state, batch, jnp.int32(0), jax.random.key(0))
+        losses.append([metrics["critic_loss"], metrics["actor_loss"]])
+    np.testing.assert_allclose(losses, given["losses"], rtol=1e-3)
+
+
+def filled(part: str, tree: dict, weights: dict[str, np.ndarray]) -> dict:
+    """A network's parameters with the weights of its PyTorch counterpart."""
+    taken = {
+        (module, name): weights[f"{part}.{_torch_name(module)}.{'bias' if name in ('b', 'offset') else 'weight'}"]
+        for module, named in tree.items()
+        for name in named
+    }
+    assert len(taken) == sum(name.startswith(f"{part}.") for name in weights)
+    return {
+        module: {name: _in_our_axes(module, taken[module, name]).reshape(tree[module][name].shape) for name in named}
+        for module, named in tree.items()
+    }
+
+
+def _torch_name(module: str) -> str:
+    """`critic_1_0`: the first layer of the second critic."""
+    last, *_, which = module.rpartition("/")[2], *module.rpartition("_")
+    if "conv2_d" in module:
+        return f"layers.{2 * int(which) if which.isdigit() else 0}"
+    if "trunk" in last:
+        return "trunk.1" if which == "norm" else "trunk.0"
+    layer = {"0": 0, "1": 2, "out": 4}[which]
+    return f"mlps.{last.split('_')[1] if last.startswith('critic') else 0}.{layer}"
+
+
+def _in_our_axes(module: str, weight: np.ndarray) -> np.ndarray:
+    """Inputs before outputs, and channels after the places in a map; four channels on 2 x 2 places before a trunk."""
+    weight = weight.astype(np.float32)
+    if weight.ndim == 4:
+        return weight.transpose(2, 3, 1, 0)
+    if weight.ndim == 2 and module.endswith("trunk"):
+        weight = weight.reshape(len(weight), 4, -1).transpose(0, 2, 1).reshape(len(weight), -1)
+    return weight.T
