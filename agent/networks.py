@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tokenizer.convolution import conv3x3
+from tokenizer.convolution import conv3x3, conv3x3_unpadded
 from tokenizer.layers import to_patches
 
 
@@ -39,11 +39,11 @@ class Encoder(hk.Module):
         return x.reshape(x.shape[0], -1)
 
     def _convolutions(self, x: Array) -> Array:
-        for stride in (2, 1, 1, 1):
-            convolution = hk.Conv2D(
-                self.config.channels, 3, stride, padding="VALID", w_init=hk.initializers.Orthogonal(2**0.5)
-            )
-            x = jax.nn.relu(convolution(x))
+        for index, stride in enumerate((2, 1, 1, 1)):
+            shape = (3, 3, x.shape[-1], self.config.channels)
+            kernel = hk.get_parameter(f"kernel_{index}", shape, init=hk.initializers.Orthogonal(2**0.5))
+            bias = hk.get_parameter(f"bias_{index}", shape[-1:], init=jnp.zeros)
+            x = jax.nn.relu(conv3x3_unpadded(x, kernel, bias, stride))
         return x
 
     def _patches(self, x: Array) -> Array:

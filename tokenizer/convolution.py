@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+Padding = tuple[int, int]
+"""Zeros before and after, the same for rows and columns."""
 _PADDING = {1: (1, 1), 2: (0, 1)}
+_NONE = (0, 0)
 
 
 def conv3x3(x_bhwc: Array, kernel_3xy: Array, bias_y: Array, stride: int = 1) -> Array:
@@ -19,23 +22,61 @@ def conv3x3(x_bhwc: Array, kernel_3xy: Array, bias_y: Array, stride: int = 1) ->
     kernel_3xy: [3, 3, X, Y] (rows, columns, in, out). Stride 1 pads every side by one; stride 2 pads right and bottom
     only, as the published tokenizer does, and needs even sides.
     """
-    chex.assert_rank([x_bhwc, kernel_3xy, bias_y], [4, 4, 1])
-    chex.assert_shape(kernel_3xy, (3, 3, x_bhwc.shape[-1], bias_y.shape[0]))
+    _check(x_bhwc, kernel_3xy, bias_y)
     if stride not in _PADDING or x_bhwc.shape[1] % stride or x_bhwc.shape[2] % stride:
         raise ValueError(f"stride must be 1, or 2 with even sides; found stride {stride} and shape {x_bhwc.shape}")
-    return _convolve(stride, x_bhwc, kernel_3xy) + bias_y
+    return _convolve(stride, _PADDING[stride], x_bhwc, kernel_3xy) + bias_y
 
 
-def by_primitive(stride: int, x: Array, kernel: Array) -> Array:
+def conv3x3_unpadded(x_bhwc: Array, kernel_3xy: Array, bias_y: Array, stride: int = 1) -> Array:
+    """The same without padding: [B, H, W, X] to [B, (H - 3) // stride + 1, (W - 3) // stride + 1, Y]."""
+    _check(x_bhwc, kernel_3xy, bias_y)
+    return _convolve(stride, _NONE, x_bhwc, kernel_3xy) + bias_y
+
+
+def _check(x_bhwc: Array, kernel_3xy: Array, bias_y: Array) -> None:
+    chex.assert_rank([x_bhwc, kernel_3xy, bias_y], [4, 4, 1])
+    chex.assert_shape(kernel_3xy, (3, 3, x_bhwc.shape[-1], bias_y.shape[0]))
+
+
+def by_primitive(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     """XLA's own convolution: best where a library stands behind it (GPU, TPU)."""
-    padding = (_PADDING[stride], _PADDING[stride])
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), (padding, padding), dimension_numbers=axes)
 
 
-def by_winograd(stride: int, x: Array, kernel: Array) -> Array:
+def by_rows(padding: Padding, x: Array, kernel: Array) -> Array:
+    """One matmul of every three neighbours in a row with the three rows of the kernel, whose results are added shifted.
+
+    For stride 1. Reads and writes a third of what collecting nine neighbours does; its gradients are as cheap.
+    """
+    x = _padded(padding, x)
+    (b, h, w, inputs), outputs = x.shape, kernel.shape[-1]
+    threes = jnp.concatenate([x[:, :, j : w - 2 + j] for j in range(3)], axis=-1)
+    rows = kernel.transpose(1, 2, 0, 3).reshape(3 * inputs, 3 * outputs)
+    products = (threes.reshape(-1, 3 * inputs) @ rows).reshape(b, h, w - 2, 3, outputs)
+    return sum(products[:, i : h - 2 + i, :, i] for i in range(3))
+
+
+def by_columns(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """One matmul of every pixel's nine neighbours with the whole kernel."""
+    x = _padded(padding, x)
+    inputs, outputs = kernel.shape[2:]
+    (rows, columns) = ((side - 3) // stride + 1 for side in x.shape[1:3])
+    ends = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+    shifted = [x[:, i : i + ends[0] : stride, j : j + ends[1] : stride] for i in range(3) for j in range(3)]
+    nines = jnp.concatenate(shifted, axis=-1).reshape(-1, 9 * inputs)
+    return (nines @ kernel.reshape(9 * inputs, outputs)).reshape(-1, rows, columns, outputs)
+
+
+def _padded(padding: Padding, x: Array) -> Array:
+    return jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+
+
+def by_winograd(x: Array, kernel: Array) -> Array:
     """The minimal filtering of Lavin and Gray (2016), F(2x2, 3x3): 16 multiplications for four pixels, where 36 are usual.
 
-    For even sides and stride 1. The two transforms only add, so that the result differs by rounding.
+    For even sides, stride 1 and one zero around. The two transforms only add, so that the result differs by rounding.
     """
     b, h, w, outputs = *x.shape[:3], kernel.shape[-1]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -61,17 +102,31 @@ def _interleaved(grid: Sequence[Sequence[Array]]) -> Array:
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, c)
 
 
-def on_cpu(stride: int, x: Array, kernel: Array) -> Array:
-    """What a CPU runs: the primitive, but for many channels on small maps, where it pays to multiply less.
+def on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """What a CPU runs forward: mostly the primitive.
 
     Which form wins changes with XLA and with the processor. jax 0.10 on two AVX-512 cores, batch 4: 512 channels at 16 px
-    18.2 ms by the primitive, 20.3 as nine matmuls, 10.5 by Winograd's method; 256 at 32 px 18 to 27, 33, 12.4; 128 at 64
-    px 18.9, 48.4, 23.2.
+    18.2 ms by the primitive, 10.5 by Winograd's method; 256 at 32 px 18 to 27, 12.4; 128 at 64 px 18.9, 23.2. Unpadded,
+    batch 256: 32 channels at 31 px 95 to 160 ms by the primitive, 44 to 76 by rows; 9 at 64 px with stride 2, 62 and by
+    columns 37.
     """
     even = not (x.shape[1] % 2 or x.shape[2] % 2)
+    if padding == _NONE:
+        return by_rows(padding, x, kernel) if stride == 1 else by_columns(stride, padding, x, kernel)
     if stride == 1 and even and min(kernel.shape[2:]) >= 256 and 16 <= x.shape[1] <= 32 and x.dtype == jnp.float32:
-        return by_winograd(stride, x, kernel)
-    return by_primitive(stride, x, kernel)
+        return by_winograd(x, kernel)
+    return by_primitive(stride, padding, x, kernel)
+
+
+def differentiated_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    """The form whose gradients a CPU computes: the primitive's take four to six times as long as its result does.
+
+    Beyond it, in ms, by the primitive and by rows: batch 4, 256 channels at 32 px 101 and 52; 128 at 64 px 107 and 57;
+    batch 32, 64 at 16 px 15 and 8.5. On a few pixels, batch 32 at 8 px, 2.4 and 2.4.
+    """
+    if stride == 1 and x.shape[0] * x.shape[1] * x.shape[2] >= 4096:
+        return by_rows(padding, x, kernel)
+    return on_cpu(stride, padding, x, kernel) if padding == _NONE else by_primitive(stride, padding, x, kernel)
 
 
 def doubled(x_bhwc: Array) -> Array:
@@ -86,7 +141,7 @@ def conv3x3_of_doubled(x_bhwc: Array, kernel_3xy: Array, bias_y: Array) -> Array
 
 def doubled_by_primitive(x: Array, kernel: Array) -> Array:
     """As it is written."""
-    return by_primitive(1, doubled(x), kernel)
+    return by_primitive(1, _PADDING[1], doubled(x), kernel)
 
 
 def doubled_by_phases(x: Array, kernel: Array) -> Array:
@@ -108,22 +163,25 @@ def doubled_by_phases(x: Array, kernel: Array) -> Array:
 
 # The rule for gradients stands here so that the choice of backend is made inside it: differentiating through the choice
 # would keep the intermediate results of both lowerings.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _convolve(stride: int, x: Array, kernel: Array) -> Array:
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(on_cpu, stride),
-        default=functools.partial(by_primitive, stride),
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _convolve(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
+    forms = on_cpu, by_primitive
+    on, elsewhere = (functools.partial(form, stride, padding) for form in forms)
+    return lax.platform_dependent(x, kernel, cpu=on, default=elsewhere)
 
 
-def _convolve_forward(stride: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(stride, x, kernel), (x, kernel)
+def _convolve_forward(stride: int, padding: Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(stride, padding, x, kernel), (x, kernel)
 
 
-def _convolve_backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return jax.vjp(functools.partial(by_primitive, stride), *saved)[1](gradient)
+def _convolve_backward(
+    stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array, Array]:
+    def pulled_back(form: Callable) -> Callable:
+        return lambda x, kernel, gradient: jax.vjp(functools.partial(form, stride, padding), x, kernel)[1](gradient)
+
+    on, elsewhere = pulled_back(differentiated_on_cpu), pulled_back(by_primitive)
+    return lax.platform_dependent(*saved, gradient, cpu=on, default=elsewhere)
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -139,7 +197,7 @@ def _convolve_doubled_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Arr
 
 
 def _convolve_doubled_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    return jax.vjp(doubled_by_primitive, *saved)[1](gradient)
+    return jax.vjp(lambda x, kernel: _convolve(1, _PADDING[1], doubled(x), kernel), *saved)[1](gradient)
 
 
 _convolve_doubled.defvjp(_convolve_doubled_forward, _convolve_doubled_backward)

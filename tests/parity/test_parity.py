@@ -188,7 +188,7 @@ def test_updates_of_the_actor_critic_have_the_losses_of_the_same_updates_in_pyto
 def filled(part: str, tree: dict, weights: dict[str, np.ndarray]) -> dict:
     """A network's parameters with the weights of its PyTorch counterpart."""
     taken = {
-        (module, name): weights[f"{part}.{_torch_name(module)}.{'bias' if name in ('b', 'offset') else 'weight'}"]
+        (module, name): weights[f"{part}.{_torch_name(module, name)}"]
         for module, named in tree.items()
         for name in named
     }
@@ -199,15 +199,16 @@ def filled(part: str, tree: dict, weights: dict[str, np.ndarray]) -> dict:
     }
 
 
-def _torch_name(module: str) -> str:
+def _torch_name(module: str, name: str) -> str:
     """`critic_1_0`: the first layer of the second critic."""
-    last, *_, which = module.rpartition("/")[2], *module.rpartition("_")
-    if "conv2_d" in module:
-        return f"layers.{2 * int(which) if which.isdigit() else 0}"
-    if "trunk" in last:
-        return "trunk.1" if which == "norm" else "trunk.0"
-    layer = {"0": 0, "1": 2, "out": 4}[which]
-    return f"mlps.{last.split('_')[1] if last.startswith('critic') else 0}.{layer}"
+    kind = "bias" if name[0] == "b" or name == "offset" else "weight"
+    if part_of_encoder := name.partition("_")[2]:
+        return f"layers.{2 * int(part_of_encoder)}.{kind}"
+    which = module.rpartition("_")[2]
+    if "trunk" in module:
+        return f"trunk.{int(which == 'norm')}.{kind}"
+    layer, head = {"0": 0, "1": 2, "out": 4}[which], module.split("_")[1] if module.startswith("critic") else 0
+    return f"mlps.{head}.{layer}.{kind}"
 
 
 def _in_our_axes(module: str, weight: np.ndarray) -> np.ndarray:

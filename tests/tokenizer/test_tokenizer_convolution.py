@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from tokenizer.convolution import (
+    by_columns,
     by_primitive,
+    by_rows,
     by_winograd,
     conv3x3,
     conv3x3_of_doubled,
+    conv3x3_unpadded,
+    differentiated_on_cpu,
     doubled,
     doubled_by_phases,
     on_cpu,
@@ -28,21 +32,42 @@ def _gradients(function, *arguments):
     return jax.grad(lambda *args: jnp.sin(function(*args)).sum(), argnums=(0, 1, 2))(*arguments)
 
 
-def _plain(x, kernel, bias, stride=1):
-    return by_primitive(stride, x, kernel) + bias
+def _plain(x, kernel, bias, stride=1, padding=None):
+    return by_primitive(stride, padding or {1: (1, 1), 2: (0, 1)}[stride], x, kernel) + bias
 
 
 def test_fewer_multiplications_are_the_same_convolution():
-    x, kernel, _ = _example()
-    chex.assert_trees_all_close(by_winograd(1, x, kernel), by_primitive(1, x, kernel), rtol=1e-4, atol=1e-5)
+    x, kernel, bias = _example()
+    chex.assert_trees_all_close(by_winograd(x, kernel) + bias, _plain(x, kernel, bias), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (0, 1)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_matmuls_of_neighbours_are_the_same_convolution(stride, padding):
+    x, kernel, bias = _example(side=7)
+    expected = _plain(x, kernel, bias, stride, padding)
+    chex.assert_trees_all_close(by_columns(stride, padding, x, kernel) + bias, expected, rtol=1e-4, atol=1e-5)
+    if stride == 1:
+        chex.assert_trees_all_close(by_rows(padding, x, kernel) + bias, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_many_channels_on_small_maps_take_the_way_of_fewer_multiplications_and_others_do_not():
     wide, narrow = (_example(side=16, inputs=width, outputs=width)[:2] for width in (256, 8))
-    assert np.array_equal(on_cpu(1, *wide), by_winograd(1, *wide))
-    assert not np.array_equal(by_winograd(1, *wide), by_primitive(1, *wide))
-    assert np.array_equal(on_cpu(1, *narrow), by_primitive(1, *narrow))
-    assert np.array_equal(on_cpu(2, *wide), by_primitive(2, *wide))
+    primitive = by_primitive(1, (1, 1), *wide)
+    assert np.array_equal(on_cpu(1, (1, 1), *wide), by_winograd(*wide))
+    assert not np.array_equal(by_winograd(*wide), primitive)
+    assert np.array_equal(on_cpu(1, (1, 1), *narrow), by_primitive(1, (1, 1), *narrow))
+    assert np.array_equal(on_cpu(2, (0, 1), *wide), by_primitive(2, (0, 1), *wide))
+
+
+def test_gradients_on_many_pixels_are_those_of_matmuls():
+    def forms(x, kernel):
+        return [str(jax.make_jaxpr(lambda *args: differentiated_on_cpu(1, (1, 1), *args))(x, kernel)).count(name)
+                for name in ("conv_general_dilated", "dot_general")]  # fmt: skip
+
+    few, many = _example(side=8)[:2], _example(side=48)[:2]
+    assert forms(*few) == [1, 0]
+    assert forms(*many) == [0, 1]
 
 
 def test_a_convolution_of_a_doubled_map_is_what_it_says():
@@ -53,12 +78,22 @@ def test_a_convolution_of_a_doubled_map_is_what_it_says():
     chex.assert_trees_all_close(conv3x3_of_doubled(x, kernel, bias), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [6, 46])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_gradient_is_that_of_the_plain_convolution(stride):
-    arguments = _example()
+def test_the_gradient_is_that_of_the_plain_convolution(stride, side):
+    arguments = _example(side)
     ours = _gradients(lambda *args: conv3x3(*args, stride), *arguments)
     plain = _gradients(lambda *args: _plain(*args, stride), *arguments)
-    chex.assert_trees_all_close(ours, plain, rtol=1e-4, atol=1e-4)
+    chex.assert_trees_all_close(ours, plain, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [7, 47])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_gradient_without_padding_is_that_of_the_plain_convolution(stride, side):
+    arguments = _example(side)
+    ours = _gradients(lambda *args: conv3x3_unpadded(*args, stride), *arguments)
+    plain = _gradients(lambda *args: _plain(*args, stride, (0, 0)), *arguments)
+    chex.assert_trees_all_close(ours, plain, rtol=1e-3, atol=1e-3)
 
 
 def test_the_gradient_of_a_doubled_map_is_that_of_the_plain_convolution():
