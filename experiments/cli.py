@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.errors import UsageError
+from experiments.huge_pages import restart_with_them
 from experiments.preemption import EXIT_CODE, Preempted
 
 
@@ -222,7 +223,7 @@ def _usage() -> str:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Do what was typed."""
     # XLA's own warnings about the machine's features are noise to everyone who has not compiled it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Compiled programs are kept between runs; a user's own choice of folder stands.
@@ -250,6 +251,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped; a training run goes on from its last checkpoint with the same command", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # as in `ivideogpt tasks | head`; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def begin() -> None:
+    """Entry point of the console script."""
+    restart_with_them()
+    main()
 
 
 def _is_told_to_users(error: Exception) -> bool:
@@ -258,4 +268,4 @@ def _is_told_to_users(error: Exception) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    begin()
