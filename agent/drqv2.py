@@ -155,6 +155,8 @@ def update(
     shift_key, next_shift_key, target_key, actor_key = jax.random.split(key, 4)
     observations = random_shift(batch.observations_bhwc, shift_key, config.shift_pixels)
     next_observations = random_shift(batch.next_observations_bhwc, next_shift_key, config.shift_pixels)
+    # Shifted once, not in every place of the first convolution that reads them.
+    observations, next_observations = jax.lax.optimization_barrier((observations, next_observations))
     std = noise_std(config, agent_steps)
     cloning = _fade(
         config.behaviour_cloning, config.behaviour_cloning_end, config.behaviour_cloning_agent_steps, agent_steps

@@ -17,6 +17,7 @@ from agent.drqv2 import DrQv2Config
 from experiments.config import Experiment
 from experiments.errors import UsageError
 from experiments.metric_weights import VGG16
+from experiments.other_process import OtherProcess
 from world_model import WorldModelConfig
 
 PATHS = ("rollout", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent")
@@ -157,7 +158,7 @@ def train_agent(config: DrQv2Config, batch: int, resolution: int) -> HotPath:
     def in_torch() -> Callable[[], Any]:
         from experiments.torch_learner import repeated_update
 
-        return repeated_update(config, batch, resolution)
+        return OtherProcess(repeated_update, config, batch, resolution)
 
     static = (config,)
     return HotPath(
