@@ -61,6 +61,7 @@ class ModelSchedule:
     tokenizer_batch: int = 16  # segments an update
     transformer_batch: int = 16
     rollout_batch: int = 32
+    rollout_max_batch: int | None = None  # imagined at a time, to bound the memory; None: all
     horizon: int = 10  # imagined agent steps a rollout
     temperature: float = 1.0
     top_k: int = 100
@@ -417,7 +418,7 @@ class MBPO:
         policy = imagination_policy(config.agent, self.agent.parameters, std)
         imagined = world_model.imagine(
             config.world_model, self.model.params, contexts, policy, self._key("imagine", count),
-            config.model.horizon, config.model.temperature, config.model.top_k,
+            config.model.horizon, config.model.temperature, config.model.top_k, config.model.rollout_max_batch,
         )  # fmt: skip
         frames, actions, rewards = (
             np.asarray(x) for x in (imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf)
