@@ -175,10 +175,10 @@ def _convert_data(arguments: Sequence[str]) -> int:
 
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
-    from experiments import bench, hot_paths, presets
+    from experiments import bench, hot_paths, presets, rendering
 
     parser = argparse.ArgumentParser(prog="ivideogpt bench", description=_bench.__doc__)
-    parser.add_argument("path", choices=hot_paths.PATHS)
+    parser.add_argument("path", choices=(*hot_paths.PATHS, "loop"))
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(presets.names())}; default: laptop")
     parser.add_argument("--batch", type=int, help="rollouts, or segments; default: the preset's")
     parser.add_argument("--horizon", type=int, help="future frames of each; default: the preset's")
@@ -189,6 +189,13 @@ def _bench(arguments: Sequence[str]) -> int:
     parser.add_argument("--against-torch", action="store_true", help="train-agent: in turn with the same in PyTorch")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if options.path == "loop":
+        rendering.choose_backend()
+        from experiments import loop_speed
+
+        measured = loop_speed.bench_loop(presets.get(options.preset), options.repeats)
+        print(json.dumps(measured) if options.json else loop_speed.as_text(measured))
+        return 0
     measured = bench.bench(
         options.path, presets.get(options.preset), options.precision, options.batch, options.horizon, options.max_batch,
         None if options.compile_only else options.repeats, options.against_torch,

@@ -62,7 +62,8 @@ def hot_path(
         return train_agent(experiment.mbpo.agent, batch or experiment.mbpo.agent.batch, experiment.resolution)
     schedule, config = experiment.mbpo.model, with_precision(experiment.mbpo.world_model, precision)
     if name == "rollout":
-        options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": max_batch or schedule.rollout_max_batch}
+        pieces = max_batch or schedule.rollout_max_batch
+        options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": pieces}
         return rollout(config, batch or schedule.rollout_batch, horizon or schedule.horizon, options)
     segments = {
         "train-transformer": train_transformer,

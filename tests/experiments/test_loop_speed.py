@@ -1,0 +1,18 @@
+"""The loop's speed is told beside those of its halves."""
+
+import pytest
+
+from experiments import rendering
+
+rendering.choose_backend()
+
+from experiments import loop_speed, presets  # noqa: E402
+
+
+def test_the_loop_is_timed_with_its_halves():
+    measured = loop_speed.bench_loop(presets.get("debug"), repeats=1)
+    assert measured["agent_steps"] == 100
+    simulator, learner, together = (measured[f"{name}_seconds"] for name in ("simulator", "learner", "together"))
+    assert min(simulator, learner, together) > 0
+    assert measured["times_longer"] == pytest.approx(together / max(simulator, learner))
+    assert "100 agent steps" in loop_speed.as_text(measured)
