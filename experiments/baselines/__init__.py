@@ -1,0 +1,1 @@
+"""Other published agents, trained on the same tasks for comparison."""
