@@ -65,7 +65,7 @@ def make_networks(config: ModelConfig) -> Networks:
 
 
 def init_parameters(config: ModelConfig, key: Array) -> Parameters:
-    """Fresh parameters; nothing is computed but their values."""
+    """Fresh parameters."""
     networks = make_networks(config)
     inputs = _inputs(config)
     keys = jax.random.split(key, len(networks))

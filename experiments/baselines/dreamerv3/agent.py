@@ -1,0 +1,96 @@
+"""DreamerV3 as a pure step: state and batch in, state and metrics out; and how it acts."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments.baselines.dreamerv3 import rssm
+from experiments.baselines.dreamerv3.config import DreamerConfig, ModelConfig
+from experiments.baselines.dreamerv3.networks import Parameters, init_parameters, make_networks
+from experiments.baselines.dreamerv3.objective import Batch, objective
+from experiments.baselines.dreamerv3.optimizer import make_optimizer
+from experiments.baselines.dreamerv3.returns import ReturnRange
+from experiments.baselines.dreamerv3.rssm import State
+
+
+class AgentState(NamedTuple):
+    parameters: Parameters
+    slow_critic: chex.ArrayTree
+    optimizer: optax.OptState
+    returns: ReturnRange
+    updates: Array  # int32, updates so far
+
+
+class Carry(NamedTuple):
+    """What a policy remembers between two frames of B episodes."""
+
+    state: State
+    actions_ba: Array  # float32: the last ones
+
+
+def init(config: DreamerConfig, key: Array) -> AgentState:
+    """Fresh parameters; the slow critic starts as a copy of the critic."""
+    parameters = init_parameters(config.model, key)
+    # Copies, so that no buffer belongs to two when the state is donated.
+    return AgentState(
+        parameters,
+        jax.tree.map(jnp.copy, parameters.critic),
+        make_optimizer(config.optimizer).init(parameters),
+        ReturnRange(jnp.zeros(()), jnp.zeros(())),
+        jnp.int32(0),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+def train_step(
+    config: DreamerConfig, state: AgentState, batch: Batch, key: Array
+) -> tuple[AgentState, dict[str, Array], State]:
+    """One update of everything. Returns state, metrics, and the model's states [B, T] for the replay.
+
+    Those states are where a later sequence that begins after one of these steps takes its `Batch.start` from.
+    """
+    chex.assert_shape(batch.frames_bthwc, (None, None, config.model.resolution, config.model.resolution, 3))
+    chex.assert_type([batch.frames_bthwc, batch.first_bt, batch.last_bt, batch.terminal_bt], [jnp.uint8] + [bool] * 3)
+
+    def loss(parameters: Parameters):
+        return objective(config, parameters, state.slow_critic, state.returns, batch, key)
+
+    (total, outcome), gradients = jax.value_and_grad(loss, has_aux=True)(state.parameters)
+    steps, optimizer = make_optimizer(config.optimizer).update(gradients, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, steps)
+    slow_critic = optax.incremental_update(parameters.critic, state.slow_critic, config.slow_critic_rate)
+    metrics = outcome.metrics | {"loss": total, "gradient_norm": optax.global_norm(gradients)}
+    new = AgentState(parameters, slow_critic, optimizer, outcome.returns, state.updates + 1)
+    return new, metrics, outcome.states
+
+
+def initial_carry(config: ModelConfig, batch: int) -> Carry:
+    """What a policy starts an episode with."""
+    return Carry(rssm.initial(config, batch), jnp.zeros((batch, config.action_size)))
+
+
+@functools.partial(jax.jit, static_argnames=("config", "explore"))
+def policy(
+    config: ModelConfig, parameters: Parameters, carry: Carry, frames_bhwc: Array, key: Array, explore: bool = True
+) -> tuple[Carry, Array]:
+    """Actions [B, A] in [-1, 1] for uint8 frames [B, H, W, 3], drawn from the actor or, without `explore`, its mean.
+
+    The published agent draws its actions in evaluation, too.
+    """
+    networks = make_networks(config)
+    latent_key, action_key = jax.random.split(key)
+    tokens = networks.encoder.apply(parameters.encoder, frames_bhwc)
+    first = jnp.zeros(len(frames_bhwc), bool)  # an episode starts with `initial_carry`
+    actions_before = carry.actions_ba.astype(config.compute)
+    state, _ = rssm.observe_step(config, parameters, carry.state, tokens, actions_before, first, latent_key)
+    distribution = networks.actor.apply(parameters.actor, rssm.features(state))
+    actions = distribution.sample(action_key) if explore else distribution.mean
+    actions = jnp.clip(actions, -1, 1)
+    return Carry(state, actions), actions
