@@ -35,13 +35,13 @@ class Carry(NamedTuple):
     actions_ba: Array  # float32: the last ones
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def init(config: DreamerConfig, key: Array) -> AgentState:
     """Fresh parameters; the slow critic starts as a copy of the critic."""
     parameters = init_parameters(config.model, key)
-    # Copies, so that no buffer belongs to two when the state is donated.
     return AgentState(
         parameters,
-        jax.tree.map(jnp.copy, parameters.critic),
+        parameters.critic,
         make_optimizer(config.optimizer).init(parameters),
         ReturnRange(jnp.zeros(()), jnp.zeros(())),
         jnp.int32(0),

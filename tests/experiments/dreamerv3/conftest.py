@@ -1,0 +1,34 @@
+"""A learner small enough for tests, and a batch for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.baselines.dreamerv3 import rssm
+from experiments.baselines.dreamerv3.config import SIZES, DreamerConfig, OptimizerConfig
+from experiments.baselines.dreamerv3.objective import Batch
+
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_updates=0)
+
+
+@pytest.fixture(scope="session")
+def config() -> DreamerConfig:
+    return DreamerConfig(model=SIZES["debug"], optimizer=OPTIMIZER, batch=2, length=5, imagination=3)
+
+
+@pytest.fixture(scope="session")
+def batch(config) -> Batch:
+    """Pictures of which each shows one colour, random actions, rewards of a few units; no episode starts or ends."""
+    rng, shape, side = np.random.default_rng(0), (config.batch, config.length), config.model.resolution
+    colours = rng.integers(0, 255, (*shape, 1, 1, 3), dtype=np.uint8)
+    nowhere = np.zeros(shape, bool)
+    return Batch(
+        frames_bthwc=np.broadcast_to(colours, (*shape, side, side, 3)),
+        actions_bta=rng.uniform(-1, 1, (*shape, config.model.action_size)).astype(np.float32),
+        rewards_bt=rng.uniform(0, 3, shape).astype(np.float32),
+        first_bt=nowhere,
+        last_bt=nowhere,
+        terminal_bt=nowhere,
+        start=rssm.initial(config.model, config.batch),
+    )
