@@ -83,7 +83,9 @@ def test_the_normal_distribution_of_actions_matches_its_formulas():
         for x, m, s in zip((0.3, 0.4), (0.1, -0.5), (0.2, 0.9), strict=True)
     )
     assert float(actions.log_prob(jnp.array([0.3, 0.4]))) == pytest.approx(density, rel=1e-5)
-    assert float(actions.entropy()) == pytest.approx(sum(np.log(s * np.sqrt(2 * np.pi * np.e)) for s in (0.2, 0.9)), rel=1e-5)
+    assert float(actions.entropy()) == pytest.approx(
+        sum(np.log(s * np.sqrt(2 * np.pi * np.e)) for s in (0.2, 0.9)), rel=1e-5
+    )
 
 
 def test_the_policy_loss_is_weighted_reinforce_with_an_entropy_bonus():

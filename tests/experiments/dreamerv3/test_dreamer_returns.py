@@ -8,7 +8,9 @@ from experiments.baselines.dreamerv3.returns import ReturnRange, lambda_returns
 
 
 def returns(rewards, goes_on, cut, values, lambda_):
-    return np.asarray(lambda_returns(*(jnp.array([x], jnp.float32) for x in (rewards, goes_on, cut, values)), lambda_))[0]
+    return np.asarray(lambda_returns(*(jnp.array([x], jnp.float32) for x in (rewards, goes_on, cut, values)), lambda_))[
+        0
+    ]
 
 
 def test_three_steps_by_hand():
