@@ -66,7 +66,7 @@ def train_step(
     steps, optimizer = make_optimizer(config.optimizer).update(gradients, state.optimizer, state.parameters)
     parameters = optax.apply_updates(state.parameters, steps)
     slow_critic = optax.incremental_update(parameters.critic, state.slow_critic, config.slow_critic_rate)
-    metrics = outcome.metrics | {"loss": total, "gradient_norm": optax.global_norm(gradients)}
+    metrics = outcome.metrics | {"loss": total, "gradient_norm": optax.tree.norm(gradients)}
     new = AgentState(parameters, slow_critic, optimizer, outcome.returns, state.updates + 1)
     return new, metrics, outcome.states
 

@@ -61,7 +61,20 @@ SIZES = {
     "400M": ModelConfig(12288, 1536, 96, 96, 1536),
     "laptop": ModelConfig(512, 128, 16, 8, 128, compute="float32"),
     "debug": ModelConfig(
-        16, 8, 4, 2, 8, stoch=4, blocks=4, multipliers=(2, 4), bins=41, resolution=16, compute="float32"
+        16,
+        8,
+        4,
+        2,
+        8,
+        stoch=4,
+        blocks=4,
+        prior_layers=1,
+        multipliers=(2, 4),
+        actor_layers=1,
+        critic_layers=1,
+        bins=41,
+        resolution=16,
+        compute="float32",
     ),
 }
 """By name: the published sizes, one for two CPU cores and one for tests (pictures of 16 pixels)."""

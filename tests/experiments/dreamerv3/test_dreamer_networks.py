@@ -20,9 +20,9 @@ from experiments.baselines.dreamerv3.twohot import decode
 DEBUG = SIZES["debug"]
 
 
-@functools.cache
-def parameters():
-    return jax.jit(functools.partial(init_parameters, DEBUG))(jax.random.key(0))
+@pytest.fixture
+def parameters(fresh):
+    return fresh.parameters
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -65,8 +65,8 @@ def dense_layer(x, made, name, kernel):
     return y * expit(y)
 
 
-def test_the_block_gru_is_a_dense_one_with_masked_kernels():
-    config, made = DEBUG, jax.tree.map(np.asarray, parameters().recurrence)
+def test_the_block_gru_is_a_dense_one_with_masked_kernels(parameters):
+    config, made = DEBUG, jax.tree.map(np.asarray, parameters.recurrence)
     deter, stoch, action = np.tanh(normal(3, config.deter)), normal(3, config.stoch, config.classes), normal(3, 4) / 9
     inputs = {"deter": deter, "stoch": stoch.reshape(3, -1), "action": action}
     shared = np.concatenate([dense_layer(x, made, name, made[name]["kernel"]) for name, x in inputs.items()], -1)
@@ -79,14 +79,14 @@ def test_the_block_gru_is_a_dense_one_with_masked_kernels():
     reset, candidate, update = (gates.reshape(3, config.blocks, 3, own)[:, :, i].reshape(3, -1) for i in range(3))
     update = expit(update - 1)
     expected = update * np.tanh(expit(reset) * candidate) + (1 - update) * deter
-    found = make_networks(config).recurrence.apply(parameters().recurrence, deter, stoch, action)
+    found = make_networks(config).recurrence.apply(parameters.recurrence, deter, stoch, action)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_actions_beyond_their_range_count_as_its_border():
+def test_actions_beyond_their_range_count_as_its_border(parameters):
     step = hk.without_apply_rng(hk.transform(functools.partial(recurrence, DEBUG)))
     deter, stoch = normal(1, DEBUG.deter), normal(1, DEBUG.stoch, DEBUG.classes)
-    wild, border = (step.apply(parameters().recurrence, deter, stoch, jnp.full((1, 4), a)) for a in (3.0, 1.0))
+    wild, border = (step.apply(parameters.recurrence, deter, stoch, jnp.full((1, 4), a)) for a in (3.0, 1.0))
     np.testing.assert_array_equal(wild, border)
 
 
@@ -97,36 +97,36 @@ def test_rms_norm_leaves_a_root_mean_square_of_one_at_any_scale():
     np.testing.assert_allclose(np.square(y).mean(-1), 1, rtol=1e-3)
 
 
-def test_reward_and_value_are_zero_at_the_start():
+def test_reward_and_value_are_zero_at_the_start(parameters):
     networks, features = make_networks(DEBUG), normal(3, DEBUG.features)
     for logits in (
-        networks.reward.apply(parameters().reward, features),
-        networks.critic.apply(parameters().critic, features),
+        networks.reward.apply(parameters.reward, features),
+        networks.critic.apply(parameters.critic, features),
     ):
         assert logits.shape == (3, DEBUG.bins)
         np.testing.assert_array_equal(decode(logits), 0)
 
 
-def test_the_actor_starts_near_the_middle_and_wide():
-    actions = make_networks(DEBUG).actor.apply(parameters().actor, normal(50, DEBUG.features))
+def test_the_actor_starts_near_the_middle_and_wide(parameters):
+    actions = make_networks(DEBUG).actor.apply(parameters.actor, normal(50, DEBUG.features))
     assert float(jnp.abs(actions.mean).max()) < 0.1
     np.testing.assert_allclose(actions.std, 0.1 + 0.9 * expit(2.0), atol=0.02)
 
 
-def test_pictures_go_in_as_bytes_and_come_out_in_their_own_shape():
+def test_pictures_go_in_as_bytes_and_come_out_in_their_own_shape(parameters):
     networks, config = make_networks(DEBUG), DEBUG
     frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
-    tokens = networks.encoder.apply(parameters().encoder, frames)
+    tokens = networks.encoder.apply(parameters.encoder, frames)
     assert tokens.shape == (3, config.smallest**2 * config.depth * config.multipliers[-1])
     decoded = networks.decoder.apply(
-        parameters().decoder, normal(3, config.deter), normal(3, config.stoch, config.classes)
+        parameters.decoder, normal(3, config.deter), normal(3, config.stoch, config.classes)
     )
     assert decoded.shape == frames.shape and decoded.dtype == jnp.float32
     assert 0 <= float(decoded.min()) and float(decoded.max()) <= 1
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(blocks=7), dict(bins=40), dict(resolution=24), dict(depth=1, multipliers=(1, 1))]
+    "wrong", [dict(blocks=7), dict(bins=40), dict(resolution=18), dict(depth=1, multipliers=(1, 1))]
 )
 def test_sizes_that_do_not_fit_each_other_are_refused(wrong):
     with pytest.raises(ValueError):

@@ -1,7 +1,5 @@
 """Laws of the world model over time."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,16 +7,16 @@ import pytest
 
 from experiments.baselines.dreamerv3 import latents, rssm
 from experiments.baselines.dreamerv3.config import SIZES
-from experiments.baselines.dreamerv3.networks import init_parameters, make_networks
+from experiments.baselines.dreamerv3.networks import make_networks
 
 CONFIG = SIZES["debug"]
 B, T = 2, 5
 TOKENS = CONFIG.smallest**2 * CONFIG.depth * CONFIG.multipliers[-1]
 
 
-@pytest.fixture(scope="module")
-def parameters():
-    return jax.jit(functools.partial(init_parameters, CONFIG))(jax.random.key(0))
+@pytest.fixture
+def parameters(fresh):
+    return fresh.parameters
 
 
 @pytest.fixture(scope="module")
