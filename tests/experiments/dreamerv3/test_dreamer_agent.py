@@ -26,7 +26,8 @@ def model_loss(config, metrics) -> float:
     return sum(float(metrics[f"{name}_loss"]) * getattr(config.weights, name) for name in OF_MODEL)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+# Compiled for nothing but its result.
+@functools.partial(jax.jit, static_argnames="config", compiler_options={"xla_backend_optimization_level": 0})
 def gradients(config: DreamerConfig, weights: LossWeights, state: agent.AgentState, batch: Batch):
     weighted = dataclasses.replace(config, weights=weights, free_nats=0.0)
 
