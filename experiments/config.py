@@ -8,37 +8,47 @@ from typing import Literal
 import tyro
 
 from agent.mbpo import MBPOConfig
+from experiments.baselines.dreamerv3.config import DreamerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A task, an algorithm and a seed. Everything about learning is in `mbpo`."""
+    """A task, an algorithm and a seed. How long a run is and how it is judged is in `mbpo` for every algorithm.
+
+    What DreamerV3 is made of is in `dreamerv3`; what the others are made of is in `mbpo`, too.
+    """
 
     preset: tyro.conf.Suppress[str]  # where the values came from
     task: str = "handle-press"
-    algorithm: Literal["mbpo", "drqv2"] = "mbpo"
+    algorithm: Literal["mbpo", "drqv2", "dreamerv3"] = "mbpo"
     seed: int = 0
     render_quality: Literal["fast", "full"] = "fast"
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
     held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
     keep_checkpoints: int = 2
     mbpo: MBPOConfig = MBPOConfig()
+    dreamerv3: DreamerConfig | None = DreamerConfig()
 
     @property
     def resolution(self) -> int:
         """Pixels a side of what the simulator draws."""
+        if self.algorithm == "dreamerv3":
+            return self.dreamerv3.model.resolution
         model = self.mbpo.world_model
         return 64 if model is None else model.tokenizer.resolution
 
 
 def checked(experiment: Experiment) -> Experiment:
-    """The experiment as its algorithm runs it: DrQ-v2 is the same loop without a world model.
+    """The experiment as its algorithm runs it, without the parts that others are made of.
 
     Raises ValueError, with what to do, for values that do not fit each other.
     """
     mbpo = experiment.mbpo
     if mbpo.replay_episodes < 1:
         raise ValueError(f"--mbpo.replay-episodes is {mbpo.replay_episodes}, but a replay keeps at least 1 episode")
+    if experiment.algorithm == "dreamerv3":
+        return dataclasses.replace(experiment, mbpo=dataclasses.replace(mbpo, world_model=None))
+    experiment = dataclasses.replace(experiment, dreamerv3=None)
     if experiment.algorithm == "drqv2":
         return dataclasses.replace(experiment, mbpo=dataclasses.replace(mbpo, world_model=None))
     if mbpo.world_model is None:

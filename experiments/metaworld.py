@@ -57,6 +57,7 @@ class MetaWorld(gymnasium.Env):
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 40}
     action_repeat = ACTION_REPEAT
+    episode_agent_steps = AGENT_STEPS
     render_mode = "rgb_array"
 
     def __init__(self, task: str, render_quality: Literal["fast", "full"] = "fast", resolution: int = 64):

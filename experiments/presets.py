@@ -8,6 +8,8 @@ from agent.acting import RandomActions
 from agent.drqv2 import DrQv2Config
 from agent.mbpo import MBPOConfig, ModelSchedule
 from agent.networks import NetworkConfig
+from experiments.baselines.dreamerv3.config import SIZES, DreamerConfig
+from experiments.baselines.dreamerv3.config import OptimizerConfig as DreamerOptimizer
 from experiments.config import Experiment
 from experiments.errors import UsageError
 from tokenizer import OptimizerConfig, TokenizerConfig
@@ -100,6 +102,14 @@ LAPTOP_MODEL = WorldModelConfig(
     segment_frames=12,
 )
 
+LAPTOP_DREAMER = DreamerConfig(
+    model=SIZES["laptop"],
+    optimizer=DreamerOptimizer(learning_rate=1e-4, warmup_updates=100),
+    batch=8,
+    length=32,
+    train_ratio=128.0,
+)
+
 LAPTOP = Experiment(
     preset="laptop",
     task="handle-press",
@@ -125,6 +135,7 @@ LAPTOP = Experiment(
         evaluate_every_agent_steps=750,
         checkpoint_every_agent_steps=200,
     ),
+    dreamerv3=LAPTOP_DREAMER,
 )
 """Two CPU cores, no GPU.
 
@@ -185,6 +196,7 @@ DEBUG = Experiment(
         checkpoint_every_agent_steps=100,
         shown_episodes=1,
     ),
+    dreamerv3=DreamerConfig(model=SIZES["debug"], batch=2, length=8, imagination=3, train_ratio=4.0),
 )
 """Every part of the loop in seconds; learns nothing. For tests.
 

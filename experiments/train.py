@@ -7,8 +7,10 @@ import pathlib
 from collections.abc import Iterable
 
 from agent.events import Border, Progress
-from agent.mbpo import MBPO, Snapshot
+from agent.loop import Loop, Snapshot
+from agent.mbpo import MBPO
 from agent.replay import Episode
+from experiments.baselines.dreamerv3.loop import DreamerV3
 from experiments.checkpoints import Checkpoints
 from experiments.config import Experiment
 from experiments.demonstrations import collect, collect_random, load_folder
@@ -50,7 +52,7 @@ def train(
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
         given, held_out = _episodes(experiment, env, folder, demonstrations, display, stop)
-        loop = MBPO(experiment.mbpo, env, given, held_out, experiment.seed, folder.replay, perceptual)
+        loop = _loop(experiment, env, given, held_out, folder, perceptual)
         score = _resume(loop, checkpoints, folder, display)
         with Recorder(folder, checkpoints, display, score) as recorder:
             for event in loop.events():
@@ -60,6 +62,20 @@ def train(
                     stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
         env.close()
         return write_report([folder])
+
+
+def _loop(
+    experiment: Experiment,
+    env: MetaWorld,
+    demonstrations: list[Episode],
+    held_out: list[Episode],
+    folder: RunFolder,
+    perceptual: PerceptualWeights | None,
+) -> Loop:
+    seed, mbpo = experiment.seed, experiment.mbpo
+    if experiment.algorithm == "dreamerv3":
+        return DreamerV3(experiment.dreamerv3, mbpo, env, demonstrations, seed, folder.replay)
+    return MBPO(mbpo, env, demonstrations, held_out, seed, folder.replay, perceptual)
 
 
 def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> PerceptualWeights | None:
@@ -110,7 +126,7 @@ def _collected(
     return load_folder(folder)[:count] if count else []
 
 
-def _resume(loop: MBPO, checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay) -> float | None:
+def _resume(loop: Loop, checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay) -> float | None:
     """Take the latest checkpoint, and forget what metrics.jsonl says of the time after it; returns its score."""
     start = loop.snapshot()
     restored = checkpoints.restore(start.arrays)

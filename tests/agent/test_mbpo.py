@@ -11,7 +11,8 @@ import pytest
 from agent.drqv2 import DrQv2Config
 from agent.events import Border, CheckpointDue, Finished
 from agent.guards import Diverged
-from agent.mbpo import MBPO, MBPOConfig, Snapshot
+from agent.loop import Snapshot
+from agent.mbpo import MBPO, MBPOConfig
 from agent.networks import NetworkConfig
 from agent.replay import remove_numbered
 from world_model import WorldModelConfig

@@ -7,7 +7,8 @@ import pytest
 
 from agent.events import Border, CheckpointDue, Clock, Finished, Sizes, Suspicious
 from agent.guards import Diverged, Outlier, Range
-from agent.mbpo import Counts, Snapshot
+from agent.loop import Snapshot
+from agent.mbpo import Counts
 from experiments.checkpoints import Checkpoints
 from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder

@@ -1,0 +1,312 @@
+"""What runs of every algorithm share: real episodes, evaluation, borders, checkpoints, and where random draws come from.
+
+A loop yields events and touches no file but its replays'. What follows a border (`agent.events.Border`) is a function
+of the snapshot there and of the replays' files, whether or not the process was restarted: every random draw comes from the
+run's seed, the purpose of the draw and a counter, and nothing that was prepared or measured is carried over a border.
+An episode that is on disk when its turn comes was finished by a process that was killed: it is taken as it is, and only
+the learning beside it is done again.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import gymnasium
+import jax
+import numpy as np
+
+from agent import guards
+from agent.acting import RandomActions, as_episode, play
+from agent.events import (
+    Border,
+    CheckpointDue,
+    Clock,
+    EpisodeFinished,
+    Evaluated,
+    Event,
+    Finished,
+    Progress,
+    Sizes,
+    Suspicious,
+)
+from agent.replay import Episode, Replay
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When a run acts, is judged and is saved: the same for every algorithm that is compared."""
+
+    agent_steps: int = 50_000
+    random_agent_steps: int = 2000
+    replay_episodes: int = 2000  # newest real episodes kept, besides the demonstrations
+    random_actions: RandomActions = RandomActions()
+    evaluate_every_agent_steps: int = 5000
+    evaluation_episodes: int = 20
+    checkpoint_every_agent_steps: int = 500
+    shown_episodes: int = 4  # evaluation episodes whose frames are kept for a video
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What has been done so far; with the state's arrays and the replay's files, all that a resume needs."""
+
+    agent_steps: int = 0
+    episodes: int = 0
+    evaluated_agent_steps: int = -1
+
+    def plus(self, **more: int) -> Self:
+        return dataclasses.replace(self, **{name: getattr(self, name) + n for name, n in more.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint: `arrays` is a pytree, `counts` plain integers."""
+
+    arrays: Any
+    counts: Mapping[str, int]
+
+
+METRICS_EVERY_AGENT_STEPS = 25
+"""Reading metrics waits for the device."""
+
+CHECKPOINTS_WITH_FILES = 3
+"""Checkpoints whose replay files stay: the newest may still be being written, the one before it may turn out damaged."""
+
+
+class Loop:
+    """One run. `events()` goes through it from where the counts say it is."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        env: gymnasium.Env,
+        replay: Replay,
+        demonstrations: Sequence[Episode],
+        seed: int,
+        counts: Counts,
+        stack: int,
+        action_size: int,
+    ):
+        """`stack`: frames that the policy sees at a time. The demonstrations go into the replay."""
+        self.schedule, self.env, self.replay, self.seed = schedule, env, replay, seed
+        self.action_repeat = env.unwrapped.action_repeat
+        for episode in demonstrations:
+            self.replay.add(episode, demonstration=True)
+        self.demonstrations = len(demonstrations)
+        self.counts, self.stack, self.action_size = counts, stack, action_size
+        self.metrics = guards.WatchedMetrics()
+        self.checkpoints = collections.deque([counts], CHECKPOINTS_WITH_FILES)
+
+    # --- what an algorithm is -----------------------------------------------------------------------------------------
+
+    def arrays(self) -> Any:
+        """All that was learned, a pytree."""
+        raise NotImplementedError
+
+    def take(self, arrays: Any) -> None:
+        """Go on from arrays of that structure; the counts and the real replay are restored already."""
+        raise NotImplementedError
+
+    def _prepare(self) -> Iterator[Event]:
+        """What there is to learn before an episode that the policy acts in."""
+        raise NotImplementedError
+
+    def _act(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
+        """The exploring policy's action [A], while the updates of this agent step have been started."""
+        raise NotImplementedError
+
+    def _act_best(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
+        """The action [A] in an evaluation."""
+        raise NotImplementedError
+
+    def _relive(self, episode: Episode, step: int) -> None:
+        """All of `_act` that leaves a trace in the state, for a step that was taken by a process that was killed."""
+        raise NotImplementedError
+
+    def _learned_step(self) -> None:
+        """What follows every agent step that the policy took."""
+
+    def _finished(self, episode: Episode) -> None:
+        """What follows an episode, which is in the replay now."""
+
+    def _judge(self) -> Iterator[Event]:
+        """What is judged besides the policy."""
+        return iter(())
+
+    def _prune(self, oldest: Counts) -> None:
+        """Remove the files of other replays that a checkpoint of these counts does not need."""
+
+    def _imagined_bytes(self) -> int:
+        """What is kept in memory besides the real episodes."""
+        return 0
+
+    def _outliers(self, metrics: Mapping[str, float]) -> Iterable[guards.Outlier]:
+        return ()
+
+    # --- where a run is -----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now."""
+        return Snapshot(self.arrays(), dataclasses.asdict(self.counts))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of this configuration; the replay's folder holds at least its episodes."""
+        self.counts = type(self.counts)(**snapshot.counts)
+        self.replay.reload(self.demonstrations + self.counts.episodes, self.demonstrations)
+        self.take(snapshot.arrays)
+        self.checkpoints = collections.deque([self.counts], CHECKPOINTS_WITH_FILES)
+
+    def restorable(self) -> dict[str, Any]:
+        """Everything that a resume restores, and how the next episode would begin: a pytree of arrays and integers.
+
+        Resets the environment.
+        """
+        snapshot = self.snapshot()
+        frame, _ = self.env.reset(seed=self._episode_seed("episode", self.counts.episodes))
+        simulator = getattr(self.env.unwrapped, "simulator_state", dict)()
+        return {
+            "arrays": snapshot.arrays,
+            "counts": snapshot.counts,
+            "seed": self.seed,
+            "real": [vars(episode) for episode in self.replay.episodes],
+            "next_episode": {"frame": frame, **simulator},
+        }
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self.counts.agent_steps, self.counts.agent_steps * self.action_repeat)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the policy takes the next agent step."""
+        return self.counts.agent_steps >= self.schedule.random_agent_steps
+
+    def _rng(self, purpose: str, counter: int = 0) -> np.random.Generator:
+        return np.random.default_rng([self.seed, counter, *purpose.encode()])
+
+    def _key(self, purpose: str, counter: int = 0) -> jax.Array:
+        return jax.random.key(int(self._rng(purpose, counter).integers(2**31)))
+
+    def _episode_seed(self, purpose: str, index: int) -> int:
+        return int(self._rng(purpose, index).integers(2**31))
+
+    # --- a run --------------------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[Event]:
+        """The run from here to its end."""
+        while True:
+            yield from self._evaluate_if_due()
+            yield from self._border()
+            if self.counts.agent_steps >= self.schedule.agent_steps:
+                return
+            if self.acts:
+                yield from self._prepare()
+            yield from self._play_episode()
+
+    def _crossed(self, interval: int) -> bool:
+        """Whether the last episode passed a multiple of `interval` agent steps."""
+        if self.counts.agent_steps == 0:
+            return False
+        before = self.counts.agent_steps - self.replay.episodes[-1].length
+        return self.counts.agent_steps // interval > before // interval
+
+    def _border(self) -> Iterator[Event]:
+        """Between episodes: a checkpoint where one is due, once, and the run's end."""
+        over = self.counts.agent_steps >= self.schedule.agent_steps
+        if not over and not self._crossed(self.schedule.checkpoint_every_agent_steps):
+            yield Border(self.clock, self.snapshot())
+        elif self.counts != self.checkpoints[-1]:
+            yield from self._checkpoint(over)
+
+    def _checkpoint(self, over: bool = False) -> Iterator[Event]:
+        """A checkpoint, after which the files go that only older ones needed."""
+        yield Sizes(self.clock, self.replay.bytes, self._imagined_bytes())
+        if over:
+            yield Finished(self.clock, self.restorable())
+        yield CheckpointDue(self.clock, self.snapshot())
+        self.checkpoints.append(self.counts)
+        oldest = self.checkpoints[0]
+        self.replay.prune(self.demonstrations + oldest.episodes)
+        self._prune(oldest)
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def _play_episode(self) -> Iterator[Event]:
+        """One real episode; the learner computes while the simulator steps."""
+        index, finished = self.counts.episodes, self.replay.next_on_disk()
+        parts: tuple = ()
+        for done, parts in self._played(index) if finished is None else self._relived(finished):
+            self.counts = self.counts.plus(agent_steps=1)
+            if self.counts.agent_steps > self.schedule.random_agent_steps:
+                self._learned_step()
+            told = done % METRICS_EVERY_AGENT_STEPS == 0
+            yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told)
+        episode = as_episode(parts) if finished is None else finished
+        self.replay.add(episode)
+        self._finished(episode)
+        self.counts = self.counts.plus(episodes=1)
+        yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told=True)
+        yield EpisodeFinished(self.clock, index, episode.total_reward, episode.success)
+
+    def _played(self, index: int) -> Iterator[tuple[int, tuple]]:
+        """An episode of the simulator."""
+        return play(self.env, self._episode_seed("episode", index), self.stack, self._explore)
+
+    def _relived(self, episode: Episode) -> Iterator[tuple[int, tuple]]:
+        """A finished episode again: what is learned beside it, step by step, without the simulator."""
+        for step in range(episode.length):
+            if self.acts:
+                self._relive(episode, step)
+            yield step + 1, ()
+
+    def _explore(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
+        """A random action [A] at first, then the policy's. Raises Diverged where that is not finite."""
+        now, kind = self.counts.agent_steps, self.schedule.random_actions
+        if not self.acts:
+            rng = self._rng("random action", now // kind.hold_agent_steps)
+            return kind.draw(rng, self.action_size)
+        action = self._act(observation_hwc, step)
+        if not np.isfinite(action).all():
+            self.metrics.take()  # raises with the loss it came from
+            raise guards.Diverged("the policy's action", now)
+        return action
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    def _evaluate_if_due(self) -> Iterator[Event]:
+        """Evaluate before the first step, at every interval once the policy has learned, and at the end; each once."""
+        now, schedule = self.counts.agent_steps, self.schedule
+        learned = now > schedule.random_agent_steps
+        every = learned and self._crossed(schedule.evaluate_every_agent_steps)
+        due = now == 0 or every or now >= schedule.agent_steps
+        if not due or self.counts.evaluated_agent_steps == now:
+            return
+        episodes = []
+        for index in range(schedule.evaluation_episodes):
+            yield Border(self.clock, self.snapshot())
+            yield Progress(self.clock, "evaluation", index, schedule.evaluation_episodes)
+            for _, parts in play(self.env, self._episode_seed("evaluation", index), self.stack, self._act_best):
+                pass
+            episodes.append(as_episode(parts))
+        yield Progress(self.clock, "evaluation", len(episodes), schedule.evaluation_episodes)
+        self.counts = dataclasses.replace(self.counts, evaluated_agent_steps=now)
+        yield Evaluated(
+            self.clock,
+            np.array([e.total_reward for e in episodes], np.float32),
+            np.array([e.success for e in episodes]),
+            np.stack([e.frames for e in episodes[: schedule.shown_episodes]]),
+        )
+        yield from self._judge()
+
+    # --- metrics ------------------------------------------------------------------------------------------------------
+
+    def _progress(self, phase: str, done: int, total: int, told: bool) -> Iterator[Event]:
+        """How far a phase is; where `told`, with what its metrics have been since they were last told."""
+        metrics = self.metrics.take() if told else {}
+        yield Progress(self.clock, phase, done, total, metrics)
+        if metrics:
+            for outlier in self._outliers(metrics):
+                yield Suspicious(self.clock, outlier)
