@@ -1,20 +1,15 @@
 """Laws of the loop that need no simulator and no process: a border is all there is to know, and faults stop it."""
 
 import dataclasses
-import shutil
 
-import gymnasium
-import jax
-import numpy as np
 import pytest
+from borders import Dot, check_that_all_lead_to, kept, on_device, whole_run
 
 from agent.drqv2 import DrQv2Config
-from agent.events import Border, CheckpointDue, Finished
+from agent.events import Border, CheckpointDue
 from agent.guards import Diverged
-from agent.loop import Snapshot
 from agent.mbpo import MBPO, MBPOConfig
 from agent.networks import NetworkConfig
-from agent.replay import remove_numbered
 from world_model import WorldModelConfig
 
 AGENT = DrQv2Config(NetworkConfig(encoder="patches", channels=4, features=4, hidden=8), batch=4, updates_per_agent_step=1)
@@ -31,60 +26,17 @@ CONFIG = MBPOConfig(
 )
 
 
-class Dot(gymnasium.Env):
-    """Five agent steps of random pictures; the reward is the first action."""
-
-    action_repeat = 2
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.left = 5
-        return self._picture(), {}
-
-    def step(self, action):
-        self.left -= 1
-        return self._picture(), float(action[0]), False, self.left == 0, {"success": False}
-
-    def _picture(self):
-        return self.np_random.integers(256, size=(64, 64, 3), dtype=np.uint8)
-
-
 def loop(folder, config: MBPOConfig = CONFIG) -> MBPO:
     return MBPO(config, Dot(), [], [], 0, folder)
 
 
-def kept(snapshot: Snapshot) -> Snapshot:
-    """What a checkpoint would hold: the loop donates its arrays."""
-    return Snapshot(jax.tree.map(np.array, snapshot.arrays), dict(snapshot.counts))
-
-
-def on_device(snapshot: Snapshot) -> Snapshot:
-    return Snapshot(jax.tree.map(jax.numpy.asarray, snapshot.arrays), snapshot.counts)
-
-
-def end_of(run: MBPO) -> dict:
-    (finished,) = (event for event in run.events() if isinstance(event, Finished))
-    return jax.tree.map(np.array, finished.restorable)
-
-
 def test_every_border_leads_to_the_same_end(tmp_path):
-    run, borders, finished = loop(tmp_path / "whole"), [], None
-    for event in run.events():
-        if isinstance(event, Border):
-            borders.append((kept(event.state), type(event)))
-        if isinstance(event, Finished):
-            finished = jax.tree.map(np.array, event.restorable)
+    borders, finished = whole_run(loop(tmp_path / "whole"))
     assert len(finished["real"]) == 2
     assert len({tuple(state.counts.items()) for state, _ in borders}) > 10
     resumable = [state for state, _ in borders if state.counts["agent_steps"] >= 25]  # the files of earlier ones are gone
     assert {CheckpointDue, Border} <= {kind for _, kind in borders}
-    for index, state in enumerate([borders[0][0], *resumable[:-1]]):
-        folder = shutil.copytree(tmp_path / "whole", tmp_path / str(index))
-        if index % 2:  # no process got further: the episodes are played again, not taken from disk
-            remove_numbered(folder / "real", range(state.counts["episodes"], 100))
-        again = loop(folder)
-        again.restore(on_device(state))
-        jax.tree.map(np.testing.assert_array_equal, end_of(again), finished)
+    check_that_all_lead_to(finished, [borders[0][0], *resumable[:-1]], loop, tmp_path / "whole")
 
 
 def test_a_finished_run_has_nothing_left_to_tell(tmp_path):
