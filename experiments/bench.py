@@ -27,6 +27,7 @@ def bench(
     max_batch: int | None = None,
     repeats: int | None = 5,
     against_torch: bool = False,
+    size: str | None = None,
 ) -> dict[str, Any]:
     """Compile a hot path and, unless repeats is None, time it; no size given: the preset's.
 
@@ -42,7 +43,7 @@ def bench(
         if value is not None and value < 1:
             raise UsageError(f"--{option} {value}: expected at least 1")
     try:
-        path = hot_path(name, experiment, precision, batch, horizon, max_batch)
+        path = hot_path(name, experiment, precision, batch, horizon, max_batch, size)
         traced = path.trace()
         in_torch = _in_torch(name, path) if against_torch else None
     except ValueError as error:  # from the configurations, which say what does not fit
@@ -51,7 +52,7 @@ def bench(
     device, gflop = jax.devices()[0], flops(traced) / 1e9
     measured = {
         "bench": name,
-        "preset": experiment.preset,
+        "preset": path.size or experiment.preset,
         "batch": path.batch,
         "horizon": path.horizon,
         "precision": precision,

@@ -182,6 +182,7 @@ def _bench(arguments: Sequence[str]) -> int:
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(presets.names())}; default: laptop")
     parser.add_argument("--batch", type=int, help="rollouts, or segments; default: the preset's")
     parser.add_argument("--horizon", type=int, help="future frames of each; default: the preset's")
+    parser.add_argument("--size", help="dreamerv3: a published size (1m, 12m ... 400m) or laptop; default: 1m")
     parser.add_argument("--max-batch", type=int, help="rollouts that are in memory at a time; default: all")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the median counts; default: 5")
@@ -198,7 +199,7 @@ def _bench(arguments: Sequence[str]) -> int:
         return 0
     measured = bench.bench(
         options.path, presets.get(options.preset), options.precision, options.batch, options.horizon, options.max_batch,
-        None if options.compile_only else options.repeats, options.against_torch,
+        None if options.compile_only else options.repeats, options.against_torch, options.size,
     )  # fmt: skip
     print(json.dumps(measured) if options.json else bench.as_text(measured))
     return 0

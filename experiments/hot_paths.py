@@ -14,13 +14,17 @@ import tokenizer
 import world_model
 from agent import drqv2
 from agent.drqv2 import DrQv2Config
+from experiments.baselines.dreamerv3 import agent as dreamer
+from experiments.baselines.dreamerv3 import rssm
+from experiments.baselines.dreamerv3.config import SIZES, DreamerConfig
+from experiments.baselines.dreamerv3.objective import Batch as DreamerBatch
 from experiments.config import Experiment
 from experiments.errors import UsageError
 from experiments.metric_weights import VGG16
 from experiments.other_process import OtherProcess
 from world_model import WorldModelConfig
 
-PATHS = ("rollout", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent")
+PATHS = ("rollout", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent", "dreamerv3")
 """What `hot_path` knows."""
 Precision = Literal["float32", "bfloat16"]
 
@@ -38,6 +42,7 @@ class HotPath:
     unit: Literal["frames", "tokens", "updates"]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # static too, by name
     trains: bool = False  # its first argument is a state that it consumes, its first result the next one
+    size: str | None = None  # by name, where it is not the preset's
     in_torch: Callable[[], Callable[[], Any]] | None = None  # makes a function that does the same in PyTorch
 
     def trace(self) -> jax.stages.Traced:
@@ -52,10 +57,17 @@ def hot_path(
     batch: int | None,
     horizon: int | None,
     max_batch: int | None,
+    size: str | None = None,
 ) -> HotPath:
     """A hot path by name, of a preset in a precision; None: the preset's size. Raises UsageError, ValueError."""
+    if size is not None and name != "dreamerv3":
+        raise UsageError(f"--size is for dreamerv3: the sizes of {name} are the preset's")
     if max_batch is not None and name != "rollout":
         raise UsageError(f"--max-batch is for rollouts: {name} is not computed in pieces")
+    if name == "dreamerv3":
+        if horizon is not None:
+            raise UsageError("dreamerv3 has no --horizon: it imagines as far as its published settings say")
+        return train_dreamer(size or "1M", precision, batch)
     if name == "train-agent":
         if horizon is not None or precision != "float32":
             raise UsageError("train-agent has no --horizon and computes in float32")
@@ -165,6 +177,31 @@ def train_agent(config: DrQv2Config, batch: int, resolution: int) -> HotPath:
     return HotPath(
         drqv2.train_step, static, arguments, batch, None, updates, "updates", trains=True, in_torch=in_torch
     )
+
+
+def dreamer_config(size: str, precision: Precision) -> DreamerConfig:
+    """The published settings at a size, `1m` and `1M` alike. Raises UsageError with the names."""
+    sizes = {name.lower(): model for name, model in SIZES.items()}
+    if size.lower() not in sizes:
+        raise UsageError(f"unknown size '{size}': choose one of {', '.join(SIZES)}")
+    return DreamerConfig(dataclasses.replace(sizes[size.lower()], compute=precision))
+
+
+def train_dreamer(size: str, precision: Precision, batch: int | None) -> HotPath:
+    """One update of DreamerV3, of a size by name, on sequences of 64 agent steps."""
+    config = dreamer_config(size, precision)
+    batch, side = batch or config.batch, config.model.resolution
+    shape = (batch, config.length)
+
+    def arguments(key: Array) -> tuple:
+        frames = jax.random.bits(key, (*shape, side, side, 3), jnp.uint8)
+        actions = jax.random.uniform(key, (*shape, config.model.action_size), minval=-1.0)
+        nowhere = jnp.zeros(shape, bool)
+        start = rssm.initial(config.model, batch)
+        sequences = DreamerBatch(frames, actions, jax.random.uniform(key, shape), nowhere, nowhere, nowhere, start)
+        return dreamer.init(config, key), sequences, key
+
+    return HotPath(dreamer.train_step, (config,), arguments, batch, None, 1, "updates", trains=True, size=size)
 
 
 def _perceptual(config: WorldModelConfig) -> tokenizer.PerceptualWeights | None:
