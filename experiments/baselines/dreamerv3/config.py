@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, NamedTuple
 
+from experiments.baselines.dreamerv3.convolution import KERNELS
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -35,6 +37,8 @@ class ModelConfig:
     def __post_init__(self):
         if self.deter % self.blocks or self.depth * self.multipliers[-1] % self.blocks:
             raise ValueError(f"recurrent state and channels of the smallest map must divide into {self.blocks} blocks")
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernels are one of {KERNELS} pixels wide; found {self.kernel}")
         if self.bins % 2 == 0:
             raise ValueError(f"an odd number of bins has one at zero; found {self.bins}")
         if self.smallest * 2 ** len(self.multipliers) != self.resolution:

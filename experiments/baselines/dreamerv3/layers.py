@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -48,18 +50,17 @@ class BlockLinear(hk.Module):
 
 
 class Convolution(hk.Module):
-    """Square kernel, stride 1, zeros around: [B, H, W, X] to [B, H, W, Y]."""
+    """A square kernel, with what `form` does to the resolution: `conv_pooled` or `conv_of_doubled`."""
 
-    def __init__(self, outputs: int, kernel: int, name: str | None = None):
+    def __init__(self, outputs: int, kernel: int, form: Callable, name: str | None = None):
         super().__init__(name)
-        self.outputs, self.kernel = outputs, kernel
+        self.outputs, self.kernel, self.form = outputs, kernel, form
 
     def __call__(self, x_bhwc: Array) -> Array:
         shape = (self.kernel, self.kernel, x_bhwc.shape[-1], self.outputs)
         kernel = hk.get_parameter("kernel", shape, init=_initial(1.0)).astype(x_bhwc.dtype)
         bias = hk.get_parameter("bias", (self.outputs,), init=jnp.zeros).astype(x_bhwc.dtype)
-        y = jax.lax.conv_general_dilated(x_bhwc, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y + bias
+        return self.form(x_bhwc, kernel, bias)
 
 
 class RMSNorm(hk.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.baselines.dreamerv3.config import ModelConfig
+from experiments.baselines.dreamerv3.convolution import conv_of_doubled, conv_pooled
 from experiments.baselines.dreamerv3.layers import BlockLinear, Convolution, Linear, activated, dense
 
 
@@ -14,10 +15,9 @@ def encoder(config: ModelConfig, frames_bhwc: Array) -> Array:
     """Tokens [B, E] of uint8 frames [B, H, W, 3]: the last map, flat."""
     x = frames_bhwc.astype(config.compute) / 255 - 0.5
     for i, multiplier in enumerate(config.multipliers):
-        x = Convolution(config.depth * multiplier, config.kernel, name=f"convolution_{i}")(x)
-        b, h, w, c = x.shape
-        x = x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
-        x = activated(x, f"convolution_{i}")
+        name = f"convolution_{i}"
+        x = Convolution(config.depth * multiplier, config.kernel, conv_pooled, name)(x)
+        x = activated(x, name)
     return x.reshape(len(x), -1)
 
 
@@ -25,9 +25,10 @@ def decoder(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:
     """Frames [B, H, W, 3] float32 in (0, 1)."""
     x = _first_map(config, deter_bd, stoch_bsk)
     for i, multiplier in reversed(list(enumerate(config.multipliers[:-1]))):
-        x = Convolution(config.depth * multiplier, config.kernel, name=f"convolution_{i}")(_twice(x))
-        x = activated(x, f"convolution_{i}")
-    return jax.nn.sigmoid(Convolution(3, config.kernel, name="out")(_twice(x)).astype(jnp.float32))
+        name = f"convolution_{i}"
+        x = Convolution(config.depth * multiplier, config.kernel, conv_of_doubled, name)(x)
+        x = activated(x, name)
+    return jax.nn.sigmoid(Convolution(3, config.kernel, conv_of_doubled, "out")(x).astype(jnp.float32))
 
 
 def _first_map(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:
@@ -38,7 +39,3 @@ def _first_map(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:
     of_deter = of_deter.reshape(b, config.blocks, side, side, -1).transpose(0, 2, 3, 1, 4)
     of_stoch = Linear(size, name="from_stoch")(dense(stoch_bsk.reshape(b, -1), 2 * config.units, "stoch"))
     return activated(of_deter.reshape(b, side, side, channels) + of_stoch.reshape(b, side, side, channels), "map")
-
-
-def _twice(x_bhwc: Array) -> Array:
-    return x_bhwc.repeat(2, 1).repeat(2, 2)
