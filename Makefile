@@ -40,7 +40,7 @@ renderer: $(STAMP)
 	$(VENV)/bin/ivideogpt doctor --install-renderer --quiet
 
 lock:
-	uv pip compile setup.cfg --extra test --extra data --python-version 3.11 --generate-hashes -o requirements.lock
+	uv pip compile setup.cfg --extra test --extra data --extra dm-control --python-version 3.11 --generate-hashes -o requirements.lock
 
 clean:
 	rm -rf $(VENV) $(PARITY) build *.egg-info

@@ -31,7 +31,7 @@ class Train:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    """Train a world model and an agent on a Meta-World task."""
+    """Train an agent, and the world model it has, on a task of Meta-World or of dm_control."""
     from experiments import presets, rendering
     from experiments.config import Experiment, checked
 
@@ -59,7 +59,7 @@ def _train(arguments: Sequence[str]) -> int:
     rendering.choose_backend()
     from experiments.train import train
 
-    name = f"{experiment.algorithm}-{experiment.preset}-{experiment.task}-{experiment.seed}"
+    name = f"{experiment.algorithm}-{experiment.preset}-{experiment.task.replace('/', '-')}-{experiment.seed}"
     report = train(
         experiment,
         run.run_dir or pathlib.Path("runs") / name,
@@ -72,11 +72,13 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _tasks(arguments: Sequence[str]) -> int:
-    """List the 50 Meta-World tasks."""
-    _no_more(arguments, "tasks")
-    from experiments.metaworld import task_names
+    """List the 50 Meta-World tasks, or with --suite dmc those of the DeepMind Control Suite."""
+    parser = argparse.ArgumentParser(prog="ivideogpt tasks", description=_tasks.__doc__)
+    parser.add_argument("--suite", choices=("metaworld", "dmc"), default="metaworld")
+    suite = parser.parse_args(arguments).suite
+    from experiments import dm_control, metaworld
 
-    print("\n".join(task_names()))
+    print("\n".join((metaworld if suite == "metaworld" else dm_control).task_names()))
     return 0
 
 

@@ -9,6 +9,8 @@ import tyro
 
 from agent.mbpo import MBPOConfig
 from experiments.baselines.dreamerv3.config import DreamerConfig
+from experiments.camera import Quality
+from experiments.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Experiment:
     task: str = "handle-press"
     algorithm: Literal["mbpo", "drqv2", "dreamerv3"] = "mbpo"
     seed: int = 0
-    render_quality: Literal["fast", "full"] = "fast"
+    render_quality: Quality = "fast"
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
     held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
     keep_checkpoints: int = 2
@@ -61,3 +63,26 @@ def checked(experiment: Experiment) -> Experiment:
             f"{mbpo.world_model.tokenizer.context_frames}: raise --mbpo.agent.stack"
         )
     return experiment
+
+
+def suited(experiment: Experiment, action_size: int, demonstrated: bool) -> Experiment:
+    """The experiment with its networks' action size, and without demonstrations where nobody gives any.
+
+    Raises UsageError where the algorithm cannot do without.
+    """
+    mbpo, dreamer = experiment.mbpo, experiment.dreamerv3
+    if mbpo.world_model is not None and not demonstrated:
+        raise UsageError(
+            f"{experiment.algorithm} judges its world model on scripted episodes, which {experiment.task} has none of: "
+            "choose --algorithm drqv2 or dreamerv3"
+        )
+    if mbpo.world_model is not None:
+        mbpo = dataclasses.replace(mbpo, world_model=dataclasses.replace(mbpo.world_model, action_size=action_size))
+    if dreamer is not None:
+        dreamer = dataclasses.replace(dreamer, model=dataclasses.replace(dreamer.model, action_size=action_size))
+    return dataclasses.replace(
+        experiment,
+        demonstrations=experiment.demonstrations if demonstrated else 0,
+        mbpo=dataclasses.replace(mbpo, agent=dataclasses.replace(mbpo.agent, action_size=action_size)),
+        dreamerv3=dreamer,
+    )

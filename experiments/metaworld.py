@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import warnings
-import weakref
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from agent.replay import SUCCESS_BONUS
+from experiments.camera import Camera, Quality
 
 ACTION_REPEAT = 2
 AGENT_STEPS = 100
@@ -58,9 +58,10 @@ class MetaWorld(gymnasium.Env):
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 40}
     action_repeat = ACTION_REPEAT
     episode_agent_steps = AGENT_STEPS
+    scripted = True  # collect-demos knows how to solve it
     render_mode = "rgb_array"
 
-    def __init__(self, task: str, render_quality: Literal["fast", "full"] = "fast", resolution: int = 64):
+    def __init__(self, task: str, render_quality: Quality = "fast", resolution: int = 64):
         self.task = check_task(task)
         self.observation_space = gymnasium.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -77,7 +78,7 @@ class MetaWorld(gymnasium.Env):
         simulator._set_task_called = True
         self._state = np.zeros(39)
         self._agent_steps = AGENT_STEPS
-        self._camera = _Camera(simulator.model, resolution, render_quality)
+        self._camera = Camera(simulator.model, CAMERA, resolution, render_quality)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Start an episode; without a seed, one is drawn from the environment's own generator."""
@@ -110,7 +111,7 @@ class MetaWorld(gymnasium.Env):
         # Meta-World's markers of the target: its own step places them, then loses them again in a forward pass.
         for site in self._simulator._target_site_config:
             self._simulator._set_pos_site(*site)
-        return self._camera.picture(self._simulator.data)
+        return self._camera.picture(self._simulator.data)[::-1].copy()  # the camera is mounted upside down
 
     def state_vector(self) -> np.ndarray:
         """The simulator's observation with the goal, float64 [39]: what scripted policies read."""
@@ -127,31 +128,3 @@ class MetaWorld(gymnasium.Env):
 
     def close(self) -> None:
         self._camera.close()
-
-
-class _Camera:
-    """MuJoCo's offscreen renderer at one of two qualities; `fast` takes a sixteenth of the time of `full` in software.
-
-    full: MuJoCo's defaults, shadows and reflections and 4 samples a pixel. fast: none of the three.
-    """
-
-    def __init__(self, model, resolution: int, quality: str):
-        import mujoco
-
-        if quality not in ("fast", "full"):
-            raise ValueError(f"render_quality is '{quality}', expected fast or full")
-        if quality == "fast":
-            model.vis.quality.shadowsize = 0
-            model.vis.quality.offsamples = 0
-        model.vis.global_.offwidth = model.vis.global_.offheight = resolution
-        self._renderer = mujoco.Renderer(model, resolution, resolution)
-        # Released while the interpreter is whole: at its end the graphics library is gone before the renderer.
-        self.close = weakref.finalize(self, self._renderer.close)
-        self._plain = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION) if quality == "fast" else ()
-
-    def picture(self, data) -> np.ndarray:
-        self._renderer.update_scene(data, camera=CAMERA)
-        for flag in self._plain:
-            self._renderer.scene.flags[flag] = 0
-        # The camera is mounted upside down.
-        return self._renderer.render()[::-1].copy()

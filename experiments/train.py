@@ -12,9 +12,8 @@ from agent.mbpo import MBPO
 from agent.replay import Episode
 from experiments.baselines.dreamerv3.loop import DreamerV3
 from experiments.checkpoints import Checkpoints
-from experiments.config import Experiment
+from experiments.config import Experiment, suited
 from experiments.demonstrations import collect, collect_random, load_folder
-from experiments.metaworld import MetaWorld
 from experiments.metric_weights import perceptual_weights
 from experiments.metrics import keep_first
 from experiments.preemption import StopRequest, stop_request
@@ -22,6 +21,7 @@ from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
+from experiments.simulators import Simulator, simulator
 from tokenizer import PerceptualWeights
 
 HELD_OUT_SEED = 1_000_003
@@ -44,7 +44,8 @@ def train(
     """
     perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)
-    env = MetaWorld(experiment.task, experiment.render_quality, experiment.resolution)
+    env = simulator(experiment.task, experiment.render_quality, experiment.resolution)
+    experiment = suited(experiment, env.action_space.shape[0], env.scripted or demonstrations is not None)
     with (
         folder.claim(experiment, command),
         stop_request() as stop,
@@ -66,7 +67,7 @@ def train(
 
 def _loop(
     experiment: Experiment,
-    env: MetaWorld,
+    env: Simulator,
     demonstrations: list[Episode],
     held_out: list[Episode],
     folder: RunFolder,
@@ -86,7 +87,7 @@ def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> Perce
 
 def _episodes(
     experiment: Experiment,
-    env: MetaWorld,
+    env: Simulator,
     folder: RunFolder,
     given: str | os.PathLike | None,
     display: ProgressDisplay,
@@ -103,7 +104,7 @@ def _episodes(
 
 
 def _held_out(
-    experiment: Experiment, env: MetaWorld, folder: RunFolder, display: ProgressDisplay, stop: StopRequest
+    experiment: Experiment, env: Simulator, folder: RunFolder, display: ProgressDisplay, stop: StopRequest
 ) -> list[Episode]:
     """Scripted episodes and random ones in turn, so that each is judged under the actions of the other kind as well."""
     count, seed = experiment.held_out, experiment.seed + HELD_OUT_SEED

@@ -23,6 +23,7 @@ class ModelConfig:
     posterior_layers: int = 1
     multipliers: tuple[int, ...] = (2, 3, 4, 4)  # one a halving of the picture
     kernel: int = 5
+    patch: int = 1  # pixels a side of what the encoder takes for one place (published: 1), the decoder likewise
     reward_layers: int = 1
     continuation_layers: int = 1
     actor_layers: int = 3
@@ -41,13 +42,15 @@ class ModelConfig:
             raise ValueError(f"kernels are one of {KERNELS} pixels wide; found {self.kernel}")
         if self.bins % 2 == 0:
             raise ValueError(f"an odd number of bins has one at zero; found {self.bins}")
-        if self.smallest * 2 ** len(self.multipliers) != self.resolution:
-            raise ValueError(f"{self.resolution} pixels cannot be halved {len(self.multipliers)} times")
+        if self.smallest * self.patch * 2 ** len(self.multipliers) != self.resolution:
+            raise ValueError(
+                f"{self.resolution} pixels in patches of {self.patch} cannot be halved {len(self.multipliers)} times"
+            )
 
     @property
     def smallest(self) -> int:
         """Pixels a side of the encoder's last map."""
-        return self.resolution // 2 ** len(self.multipliers)
+        return self.resolution // (self.patch * 2 ** len(self.multipliers))
 
     @property
     def features(self) -> int:
@@ -63,7 +66,7 @@ SIZES = {
     "100M": ModelConfig(6144, 768, 48, 48, 768),
     "200M": ModelConfig(),
     "400M": ModelConfig(12288, 1536, 96, 96, 1536),
-    "laptop": ModelConfig(512, 128, 16, 8, 128, compute="float32"),
+    "laptop": ModelConfig(512, 128, 8, 8, 128, multipliers=(4, 4), patch=4, compute="float32"),
     "debug": ModelConfig(
         16,
         8,

@@ -13,7 +13,7 @@ from experiments.baselines.dreamerv3.layers import BlockLinear, Convolution, Lin
 
 def encoder(config: ModelConfig, frames_bhwc: Array) -> Array:
     """Tokens [B, E] of uint8 frames [B, H, W, 3]: the last map, flat."""
-    x = frames_bhwc.astype(config.compute) / 255 - 0.5
+    x = _as_patches(frames_bhwc.astype(config.compute) / 255 - 0.5, config.patch)
     for i, multiplier in enumerate(config.multipliers):
         name = f"convolution_{i}"
         x = Convolution(config.depth * multiplier, config.kernel, conv_pooled, name)(x)
@@ -28,7 +28,21 @@ def decoder(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:
         name = f"convolution_{i}"
         x = Convolution(config.depth * multiplier, config.kernel, conv_of_doubled, name)(x)
         x = activated(x, name)
-    return jax.nn.sigmoid(Convolution(3, config.kernel, conv_of_doubled, "out")(x).astype(jnp.float32))
+    x = Convolution(3 * config.patch**2, config.kernel, conv_of_doubled, "out")(x)
+    return jax.nn.sigmoid(_as_pixels(x.astype(jnp.float32), config.patch))
+
+
+def _as_patches(x_bhwc: Array, side: int) -> Array:
+    """[B, H, W, C] to [B, H / side, W / side, side * side * C]."""
+    b, h, w, c = x_bhwc.shape
+    patches = x_bhwc.reshape(b, h // side, side, w // side, side, c).swapaxes(2, 3)
+    return patches.reshape(b, h // side, w // side, side * side * c)
+
+
+def _as_pixels(x_bhwc: Array, side: int) -> Array:
+    """The way back."""
+    b, h, w, _ = x_bhwc.shape
+    return x_bhwc.reshape(b, h, w, side, side, -1).swapaxes(2, 3).reshape(b, h * side, w * side, -1)
 
 
 def _first_map(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:

@@ -11,6 +11,7 @@ import pytest
 from scipy.linalg import block_diag
 from scipy.special import expit
 
+from experiments.baselines.dreamerv3 import pictures
 from experiments.baselines.dreamerv3.config import SIZES, ModelConfig
 from experiments.baselines.dreamerv3.layers import BlockLinear, RMSNorm
 from experiments.baselines.dreamerv3.networks import count, init_parameters, make_networks
@@ -125,8 +126,29 @@ def test_pictures_go_in_as_bytes_and_come_out_in_their_own_shape(parameters):
     assert 0 <= float(decoded.min()) and float(decoded.max()) <= 1
 
 
+def test_patches_keep_every_pixel_in_its_place():
+    pixels = normal(2, 8, 12, 3)
+    patches = pictures._as_patches(pixels, 4)
+    np.testing.assert_array_equal(patches[1, 1, 2], pixels[1, 4:8, 8:12].ravel())
+    np.testing.assert_array_equal(pictures._as_pixels(patches, 4), pixels)
+
+
+def test_pictures_in_patches_come_out_in_their_own_shape():
+    config = dataclasses.replace(DEBUG, patch=2, multipliers=(4,))
+
+    def there_and_back(key):
+        networks, parameters = make_networks(config), init_parameters(config, key)
+        tokens = networks.encoder.apply(parameters.encoder, jnp.zeros((2, 16, 16, 3), jnp.uint8))
+        state = jnp.zeros((2, config.deter)), jnp.zeros((2, config.stoch, config.classes))
+        return tokens, networks.decoder.apply(parameters.decoder, *state)
+
+    tokens, frames = jax.eval_shape(there_and_back, jax.random.key(0))
+    assert tokens.shape == (2, 4 * 4 * 2 * 4)
+    assert frames.shape == (2, 16, 16, 3)
+
+
 @pytest.mark.parametrize(
-    "wrong", [dict(blocks=7), dict(bins=40), dict(resolution=18), dict(depth=1, multipliers=(1, 1))]
+    "wrong", [dict(blocks=7), dict(bins=40), dict(resolution=18), dict(patch=3), dict(depth=1, multipliers=(1, 1))]
 )
 def test_sizes_that_do_not_fit_each_other_are_refused(wrong):
     with pytest.raises(ValueError):
