@@ -151,6 +151,23 @@ def _report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _curves(arguments: Sequence[str]) -> int:
+    """Draw learning curves from tables of evaluations (report --csv), and say when each run first solved its task."""
+    parser = argparse.ArgumentParser(prog="ivideogpt curves", description=_curves.__doc__)
+    parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("curves.png"), help="default: curves.png")
+    parser.add_argument("--over", choices=("env_steps", "agent_steps", "wall_seconds"), default="env_steps")
+    options = parser.parse_args(arguments)
+    from experiments import curves
+
+    rows = [row for path in options.table for row in curves.read_table(path)]
+    print(curves.as_text(curves.first_solved(rows)))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    curves.draw(rows, options.over).savefig(options.out, dpi=150)
+    print(f"written to {options.out}")
+    return 0
+
+
 def _import_weights(arguments: Sequence[str]) -> int:
     """Read a folder of published weights, check every tensor, and write a folder of our own."""
     parser = argparse.ArgumentParser(prog="ivideogpt import-weights", description=_import_weights.__doc__)
@@ -210,6 +227,7 @@ def _bench(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "report": _report,
+    "curves": _curves,
     "collect-demos": _collect_demos,
     "import-weights": _import_weights,
     "convert-data": _convert_data,

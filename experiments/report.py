@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from experiments import curves, summary
 from experiments import report_plots as plots
 from experiments.metrics import latest, read_metrics
 from experiments.progress import format_duration
@@ -69,6 +70,11 @@ class Run:
         ]
 
     @property
+    def first_solved(self) -> dict[str, Any] | None:
+        """The line of the first evaluation that solves the task."""
+        return next((line for line in self.lines if line.get("eval/success", 0) >= curves.SOLVED), None)
+
+    @property
     def held_bytes(self) -> int | None:
         """What the replays took in memory at the newest checkpoint; None before the first."""
         line = latest(self.lines, "bytes/real_replay")
@@ -107,7 +113,9 @@ def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = N
     runs = [_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, _template().render(runs=runs, run=runs[0], plots=_plots(runs)))
+    evaluations = [row for folder in folders for row in summary.rows(folder)] if len(runs) > 1 else []
+    page = _template().render(runs=runs, run=runs[0], plots=_plots(runs, evaluations))
+    write_atomically(path, page)
     return path
 
 
@@ -126,12 +134,17 @@ def _run(folder: RunFolder, name: str) -> Run:
     )
 
 
-def _plots(runs: Sequence[Run]) -> dict[str, Any]:
-    """Every picture by its place in the template; None where there is nothing to draw."""
+def _plots(runs: Sequence[Run], evaluations: Sequence[curves.Row]) -> dict[str, Any]:
+    """Every picture by its place in the template; None where there is nothing to draw.
+
+    evaluations: of several runs, for the picture that joins the seeds of an algorithm.
+    """
     lines = {run.name: run.lines for run in runs}
-    curves = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
+    pairs = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
     return {
-        "learning": {over: [curve for curve in pair if curve] for over, pair in curves.items()},
+        "side_by_side": plots.as_svg(curves.draw(evaluations), "side by side") if evaluations else None,
+        "tell_apart": len(runs) <= len(plots.COLOURS),
+        "learning": {over: [curve for curve in pair if curve] for over, pair in pairs.items()},
         "axes": plots.AXES,
         "model": [curve for curve in (plots.horizon_curve(lines), plots.model_error_curve(lines)) if curve],
         "training": _training(runs[0].lines) if len(runs) == 1 else {},
@@ -196,11 +209,7 @@ def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
     )
     if best["eval/success"] > success:
         detail += f" Best so far: {best['eval/success']:.0%} at agent step {best['agent_steps']:,}."
-    return Verdict(question, success >= SOLVED, f"{success:.0%}", detail)
-
-
-SOLVED = 0.8
-"""A success rate from which the page calls a task solved."""
+    return Verdict(question, success >= curves.SOLVED, f"{success:.0%}", detail)
 
 
 def _clips(folder: pathlib.Path, kind: str, suffix: str) -> list[Clip]:

@@ -57,8 +57,8 @@ def success_curve(runs: Runs, over: str) -> Markup | None:
                 axes = axes or figure.subplots()
                 colour = COLOURS[index % len(COLOURS)]
                 low, high = _wilson(success, series(lines, "eval/episodes", over)[1])
-                axes.fill_between(_time(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
-                axes.plot(_time(x, over), success, color=colour, marker="o", markersize=4, label=name)
+                axes.fill_between(in_axis_units(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
+                axes.plot(in_axis_units(x, over), success, color=colour, marker="o", markersize=4, label=name)
         if axes is None:
             return None
         axes.set(ylim=(-0.03, 1.03), title="success of evaluation episodes")
@@ -76,12 +76,12 @@ def return_curve(runs: Runs, over: str) -> Markup | None:
                 axes = axes or figure.subplots()
                 colour = COLOURS[index % len(COLOURS)]
                 label = name if len(runs) > 1 else "evaluation, mean"
-                axes.plot(_time(x, over), returns, color=colour, marker="o", markersize=4, label=label, zorder=3)
+                axes.plot(in_axis_units(x, over), returns, color=colour, marker="o", markersize=4, label=label, zorder=3)
             x, returns = series(lines, "episode/return", over)
             if len(x) and len(runs) == 1:
                 axes = axes or figure.subplots()
-                axes.plot(_time(x, over), returns, ".", color=COLOURS[1], alpha=0.35, markersize=3)
-                axes.plot(_time(x, over), _mean_of_last(returns, 10), color=COLOURS[1], label="training, mean of 10")
+                axes.plot(in_axis_units(x, over), returns, ".", color=COLOURS[1], alpha=0.35, markersize=3)
+                axes.plot(in_axis_units(x, over), _mean_of_last(returns, 10), color=COLOURS[1], label="training, mean of 10")
         if axes is None:
             return None
         axes.set(title="return of an episode")
@@ -142,32 +142,36 @@ def small_curve(lines: Lines, name: str) -> Markup | None:
     with matplotlib.rc_context(STYLE | {"font.size": 8, "axes.titlesize": 8}):
         figure = _figure(2.5, 1.6)
         axes = figure.subplots()
-        axes.plot(_time(x, "wall_seconds"), values, color=COLOURS[0], alpha=0.3, linewidth=0.8)
-        axes.plot(_time(x, "wall_seconds"), _mean_of_last(values, max(len(values) // 30, 1)), color=COLOURS[0])
+        axes.plot(in_axis_units(x, "wall_seconds"), values, color=COLOURS[0], alpha=0.3, linewidth=0.8)
+        axes.plot(in_axis_units(x, "wall_seconds"), _mean_of_last(values, max(len(values) // 30, 1)), color=COLOURS[0])
         if values.min() > 0 and values.max() > 30 * values.min():
             axes.set_yscale("log")
         axes.set(title=name.partition("/")[2].replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def _figure(width: float = 4.6, height: float = 2.9) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _time(x: np.ndarray, over: str) -> np.ndarray:
+def axis_label(over: str) -> str:
+    return "minutes" if over == "wall_seconds" else AXES.get(over, over)
+
+
+def in_axis_units(x: np.ndarray, over: str) -> np.ndarray:
     return x / 60 if over == "wall_seconds" else x
 
 
 def _finished(figure: Figure, axes: Axes, over: str, legend: bool) -> Markup:
     if legend:
         axes.legend(fontsize=8)
-    axes.set_xlabel("minutes" if over == "wall_seconds" else AXES.get(over, over))
+    axes.set_xlabel(axis_label(over))
     axes.xaxis.get_major_locator().set_params(nbins=8)
-    return _svg(figure, f"{axes.get_title()} {over}")
+    return as_svg(figure, f"{axes.get_title()} {over}")
 
 
-def _svg(figure: Figure, name: str) -> Markup:
+def as_svg(figure: Figure, name: str) -> Markup:
     """The figure as an `svg` element that fills its place. `name` keeps its ids apart from those of other figures."""
     buffer = io.StringIO()
     nothing: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,0 +1,144 @@
+"""Algorithms side by side: learning curves over several seeds, and when each run first solved its task."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import scipy.stats
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from experiments.errors import UsageError
+from experiments.report_plots import AXES, COLOURS, STYLE, axis_label, in_axis_units
+
+Row = Mapping[str, Any]
+"""An evaluation, as `summary.rows` makes them."""
+
+RUN = ("task", "algorithm", "preset", "seed")
+"""What tells one run from another."""
+SOLVED = 0.8
+"""Share of the evaluation episodes from which a task counts as solved."""
+
+
+def read_table(path: str | os.PathLike) -> list[Row]:
+    """The rows of a CSV file that `ivideogpt report --csv` wrote. Raises UsageError where it is something else."""
+    try:
+        rows = list(csv.DictReader(pathlib.Path(path).read_text().splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a table: {error}") from error
+    needed = {*RUN, *AXES, "success"}
+    if not rows or not needed <= set(rows[0]):
+        raise UsageError(f"{path} is no table of evaluations: 'ivideogpt report RUN... --csv FILE' writes those")
+    try:
+        return [row | {name: float(row[name]) for name in (*AXES, "success")} for row in rows]
+    except ValueError as error:
+        raise UsageError(f"{path} holds something that is no number: {error}") from error
+
+
+def runs_of(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """The evaluations of each run in the order of their steps; runs by task, algorithm, preset and seed."""
+    ordered = sorted(rows, key=lambda row: (*_run(row), row["agent_steps"]))
+    return {run: list(group) for run, group in itertools.groupby(ordered, key=_run)}
+
+
+def _run(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in RUN)
+
+
+def first_solved(rows: Iterable[Row], share: float = SOLVED) -> list[dict[str, Any]]:
+    """A line a run: where an evaluation first succeeds in `share` of its episodes (empty: nowhere), and how it ended."""
+    lines = []
+    for run, evaluations in runs_of(rows).items():
+        found = next((row for row in evaluations if row["success"] >= share), None)
+        when = {name: "" if found is None else found[name] for name in AXES}
+        ended = {"last_agent_steps": evaluations[-1]["agent_steps"], "last_success": evaluations[-1]["success"]}
+        lines.append(dict(zip(RUN, run, strict=True)) | when | ended)
+    return lines
+
+
+def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
+    """Success against steps or time, a picture a task: every seed thin, their interquartile mean thick.
+
+    From three seeds on, the 95% interval of that mean is shaded (percentile bootstrap over seeds; Agarwal et al., 2021).
+    """
+    runs = runs_of(rows)
+    tasks = sorted({run[0] for run in runs})
+    algorithms = sorted({run[1] for run in runs})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(tasks), 2.9), layout="constrained")
+        for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+            for algorithm, colour in zip(algorithms, COLOURS, strict=False):
+                seeds = [each for run, each in runs.items() if run[:2] == (task, algorithm)]
+                if seeds:
+                    _draw_seeds(axes, seeds, over, colour, f"{algorithm} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})")
+            axes.axhline(SOLVED, linestyle=":", linewidth=1, color=STYLE["text.color"])
+            axes.set(title=task, ylim=(-0.03, 1.03), xlabel=axis_label(over))
+            axes.legend(fontsize=8)
+        figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+        figure.axes[0].set_ylabel("success of evaluation episodes")
+    return figure
+
+
+def _draw_seeds(axes: Axes, seeds: list[list[Row]], over: str, colour: str, label: str) -> None:
+    for evaluations in seeds:
+        x = in_axis_units(np.array([row[over] for row in evaluations]), over)
+        axes.plot(x, [row["success"] for row in evaluations], color=colour, alpha=0.35, linewidth=0.8)
+    x, success = _together(seeds, over)
+    if not len(x):
+        return
+    axes.plot(in_axis_units(x, over), interquartile_mean(success), color=colour, marker="o", markersize=3, label=label)
+    if len(seeds) >= 3:
+        low, high = interval(success)
+        axes.fill_between(in_axis_units(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _together(seeds: list[list[Row]], over: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where all seeds were evaluated at the same agent step: x [T] (mean over seeds), success [seeds, T]."""
+    common = sorted(set.intersection(*({row["agent_steps"] for row in each} for each in seeds)))
+    by_step = [{row["agent_steps"]: row for row in each} for each in seeds]
+    x = np.array([[rows[step][over] for step in common] for rows in by_step]).mean(0)
+    return x, np.array([[rows[step]["success"] for step in common] for rows in by_step])
+
+
+def interquartile_mean(success: np.ndarray) -> np.ndarray:
+    """Mean [T] over the middle half of the seeds of [seeds, T]; of three or fewer, over all."""
+    return scipy.stats.trim_mean(success, 0.25, axis=0)
+
+
+def interval(success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95% interval [T] of `interquartile_mean`, by resampling seeds; the same numbers every time."""
+    rng = np.random.default_rng(0)
+    drawn = success[rng.integers(len(success), size=(2000, len(success)))]
+    means = scipy.stats.trim_mean(drawn, 0.25, axis=1)
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high
+
+
+def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """`first_solved` for a terminal."""
+    shown = [
+        (*(str(line[name]) for name in RUN), _whole(line["agent_steps"]), _whole(line["env_steps"]),
+         _minutes(line["wall_seconds"]), f"{line['last_success']:.0%} at {_whole(line['last_agent_steps'])}")
+        for line in lines
+    ]  # fmt: skip
+    table = [(*RUN, "agent steps", "env steps", "minutes", "success at the end"), *shown]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+    )
+
+
+def _whole(value: float | str) -> str:
+    return "never" if value == "" else f"{value:.0f}"
+
+
+def _minutes(value: float | str) -> str:
+    return "" if value == "" else f"{value / 60:.1f}"
