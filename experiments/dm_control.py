@@ -1,4 +1,4 @@
-"""The DeepMind Control Suite as pixels (Tassa et al., 2018; extra `dm-control`): action repeat 2, 500 agent steps."""
+"""The DeepMind Control Suite as pixels (Tassa et al., 2018; extra `dm-control`), 1000 simulator steps an episode."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from experiments.errors import UsageError
 PREFIX = "dmc/"
 """Starts a task's name, as in `dmc/cartpole-balance`."""
 
-ACTION_REPEAT = 2
-AGENT_STEPS = 500
-SOLVED = 0.9
-"""Share of the largest possible return, 1 a simulator step, from which an episode counts as a success."""
+SIMULATOR_STEPS = 1000
+"""Of an episode; the reward of each is at most 1."""
+ACTION_REPEATS = {"cartpole": 8, "reacher": 4, "cheetah": 4, "ball_in_cup": 4}
+"""By domain, as PlaNet has them (Hafner et al., 2019, table 1); 2 elsewhere."""
+SOLVED = 900.0
+"""Return from which an episode counts as a success."""
 
 INSTALL = "pip install -e '.[dm-control]'"
 
@@ -40,13 +42,11 @@ def task_names() -> tuple[str, ...]:
 class DmControl(gymnasium.Env):
     """One task. Observation: uint8 [resolution, resolution, 3]; action: float32 [A], clipped to [-1, 1].
 
-    An agent step is two steps of the suite; its reward is their sum. An episode lasts 500 agent steps; its last step
-    succeeds if its rewards add up to at least 900. The scene is drawn from the seed given to `reset` alone.
+    An agent step is `action_repeat` steps of the suite; its reward is their sum. An episode's last step succeeds if its
+    rewards add up to at least 900 of 1000. The scene is drawn from the seed given to `reset` alone.
     """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 30}
-    action_repeat = ACTION_REPEAT
-    episode_agent_steps = AGENT_STEPS
     scripted = False
     render_mode = "rgb_array"
 
@@ -55,13 +55,15 @@ class DmControl(gymnasium.Env):
         if task not in names:
             raise UsageError(f"unknown task '{task}'. All of the suite: ivideogpt tasks --suite dmc")
         self.task = task
+        self.action_repeat = ACTION_REPEATS.get(names[task][0], 2)
+        self.episode_agent_steps = SIMULATOR_STEPS // self.action_repeat
         self._random = np.random.RandomState(0)
         self._environment = _suite().load(*names[task], task_kwargs={"random": self._random})
         spec = self._environment.action_spec()
         self._low, self._high = spec.minimum, spec.maximum
         self.observation_space = gymnasium.spaces.Box(0, 255, (resolution, resolution, 3), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, spec.shape, np.float32)
-        self._agent_steps, self._return = AGENT_STEPS, 0.0
+        self._agent_steps, self._return = self.episode_agent_steps, 0.0
         self._camera = Camera(self._environment.physics.model.ptr, 0, resolution, render_quality)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -74,16 +76,16 @@ class DmControl(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """One agent step. `info`: success (bool), env_steps (the suite's steps since reset)."""
-        if self._agent_steps >= AGENT_STEPS:
+        if self._agent_steps >= self.episode_agent_steps:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset first")
         share = (np.clip(np.asarray(action, np.float64), -1, 1) + 1) / 2
         action = self._low + share * (self._high - self._low)
-        reward = sum(float(self._environment.step(action).reward) for _ in range(ACTION_REPEAT))
+        reward = sum(float(self._environment.step(action).reward) for _ in range(self.action_repeat))
         self._agent_steps += 1
         self._return += reward
-        over = self._agent_steps >= AGENT_STEPS
-        success = over and self._return >= SOLVED * AGENT_STEPS * ACTION_REPEAT
-        return self.render(), reward, False, over, {"success": success, "env_steps": self._agent_steps * ACTION_REPEAT}
+        over = self._agent_steps >= self.episode_agent_steps
+        info = {"success": over and self._return >= SOLVED, "env_steps": self._agent_steps * self.action_repeat}
+        return self.render(), reward, False, over, info
 
     def render(self) -> np.ndarray:
         """The picture of this moment, uint8 [resolution, resolution, 3]."""

@@ -21,9 +21,9 @@ class ModelConfig:
     blocks: int = 8  # of the recurrent state, joined only through its inputs
     prior_layers: int = 2
     posterior_layers: int = 1
-    multipliers: tuple[int, ...] = (2, 3, 4, 4)  # one a halving of the picture
+    multipliers: tuple[int, ...] = (2, 3, 4, 4)  # one a layer of the encoder
     kernel: int = 5
-    patch: int = 1  # pixels a side of what the encoder takes for one place (published: 1), the decoder likewise
+    patch: int = 1  # pixels a side of patches that a linear layer reads in place of the first convolution, and draws
     reward_layers: int = 1
     continuation_layers: int = 1
     actor_layers: int = 3
@@ -42,15 +42,20 @@ class ModelConfig:
             raise ValueError(f"kernels are one of {KERNELS} pixels wide; found {self.kernel}")
         if self.bins % 2 == 0:
             raise ValueError(f"an odd number of bins has one at zero; found {self.bins}")
-        if self.smallest * self.patch * 2 ** len(self.multipliers) != self.resolution:
+        if self.smallest * self.patch * 2**self.halvings != self.resolution:
             raise ValueError(
-                f"{self.resolution} pixels in patches of {self.patch} cannot be halved {len(self.multipliers)} times"
+                f"{self.resolution} pixels in patches of {self.patch} cannot be halved {self.halvings} times"
             )
+
+    @property
+    def halvings(self) -> int:
+        """Convolutions, each with a halving of the picture behind it, or in the decoder a doubling before it."""
+        return len(self.multipliers) - (self.patch > 1)
 
     @property
     def smallest(self) -> int:
         """Pixels a side of the encoder's last map."""
-        return self.resolution // (self.patch * 2 ** len(self.multipliers))
+        return self.resolution // (self.patch * 2**self.halvings)
 
     @property
     def features(self) -> int:
@@ -66,7 +71,7 @@ SIZES = {
     "100M": ModelConfig(6144, 768, 48, 48, 768),
     "200M": ModelConfig(),
     "400M": ModelConfig(12288, 1536, 96, 96, 1536),
-    "laptop": ModelConfig(512, 128, 8, 8, 128, multipliers=(4, 4), patch=4, compute="float32"),
+    "laptop": ModelConfig(256, 64, 8, 8, 64, multipliers=(6,), patch=8, compute="float32"),
     "debug": ModelConfig(
         16,
         8,

@@ -1,4 +1,7 @@
-"""From pictures to tokens and back: 5x5 convolutions, pooling on the way down, repeated pixels on the way up."""
+"""From pictures to tokens and back: 5x5 convolutions, pooling on the way down, repeated pixels on the way up.
+
+With `patch` a linear layer takes the place of the first convolution on the way down, and of the last on the way up.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from experiments.baselines.dreamerv3.layers import BlockLinear, Convolution, Lin
 
 def encoder(config: ModelConfig, frames_bhwc: Array) -> Array:
     """Tokens [B, E] of uint8 frames [B, H, W, 3]: the last map, flat."""
-    x = _as_patches(frames_bhwc.astype(config.compute) / 255 - 0.5, config.patch)
+    x = frames_bhwc.astype(config.compute) / 255 - 0.5
     for i, multiplier in enumerate(config.multipliers):
-        name = f"convolution_{i}"
-        x = Convolution(config.depth * multiplier, config.kernel, conv_pooled, name)(x)
+        name, channels = f"layer_{i}", config.depth * multiplier
+        if i == 0 and config.patch > 1:
+            x = Linear(channels, name=name)(_as_patches(x, config.patch))
+        else:
+            x = Convolution(channels, config.kernel, conv_pooled, name)(x)
         x = activated(x, name)
     return x.reshape(len(x), -1)
 
@@ -25,11 +31,14 @@ def decoder(config: ModelConfig, deter_bd: Array, stoch_bsk: Array) -> Array:
     """Frames [B, H, W, 3] float32 in (0, 1)."""
     x = _first_map(config, deter_bd, stoch_bsk)
     for i, multiplier in reversed(list(enumerate(config.multipliers[:-1]))):
-        name = f"convolution_{i}"
+        name = f"layer_{i}"
         x = Convolution(config.depth * multiplier, config.kernel, conv_of_doubled, name)(x)
         x = activated(x, name)
-    x = Convolution(3 * config.patch**2, config.kernel, conv_of_doubled, "out")(x)
-    return jax.nn.sigmoid(_as_pixels(x.astype(jnp.float32), config.patch))
+    if config.patch > 1:
+        x = _as_pixels(Linear(3 * config.patch**2, name="out")(x), config.patch)
+    else:
+        x = Convolution(3, config.kernel, conv_of_doubled, "out")(x)
+    return jax.nn.sigmoid(x.astype(jnp.float32))
 
 
 def _as_patches(x_bhwc: Array, side: int) -> Array:

@@ -134,7 +134,7 @@ def test_patches_keep_every_pixel_in_its_place():
 
 
 def test_pictures_in_patches_come_out_in_their_own_shape():
-    config = dataclasses.replace(DEBUG, patch=2, multipliers=(4,))
+    config = dataclasses.replace(DEBUG, patch=2, multipliers=(2, 4))
 
     def there_and_back(key):
         networks, parameters = make_networks(config), init_parameters(config, key)
