@@ -192,6 +192,20 @@ def _convert_data(arguments: Sequence[str]) -> int:
     return run(arguments, _convert_data.__doc__)
 
 
+def _pretrain(arguments: Sequence[str]) -> int:
+    """Train a tokenizer, or a transformer on its tokens, on data sets."""
+    from experiments.pretraining.command import run_pretrain
+
+    return run_pretrain(arguments, _typed("pretrain", arguments))
+
+
+def _finetune(arguments: Sequence[str]) -> int:
+    """Train a model that is there, or one part of it, on other data."""
+    from experiments.pretraining.command import run_finetune
+
+    return run_finetune(arguments, _typed("finetune", arguments))
+
+
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
     from experiments import bench, hot_paths, presets, rendering
@@ -226,6 +240,8 @@ def _bench(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
+    "pretrain": _pretrain,
+    "finetune": _finetune,
     "report": _report,
     "curves": _curves,
     "collect-demos": _collect_demos,

@@ -10,27 +10,37 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Constant learning rate after a linear warm-up, decoupled weight decay, gradients clipped by their global norm."""
+    """Linear warm-up, then a constant rate or a cosine; decoupled weight decay, gradients clipped by their global norm."""
 
     learning_rate: float = 1e-4
     warmup_steps: int = 500
     weight_decay: float = 0.0
     clip_norm: float = 1.0
+    decay_steps: int | None = None  # updates, warm-up included, after which a cosine has brought the rate to 0
+    accumulate: int = 1  # batches whose mean gradient makes one update
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """The optimizer; weight decay only on what multiplies activations: never on embeddings, norms and biases."""
-    if config.warmup_steps > 0:
-        # Counts from one: a first step of rate zero would be wasted.
-        rate = optax.linear_schedule(
-            config.learning_rate / config.warmup_steps, config.learning_rate, config.warmup_steps
-        )
-    else:
-        rate = optax.constant_schedule(config.learning_rate)
-    return optax.chain(
+    transformation = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed),
+        optax.adamw(_rate(config), weight_decay=config.weight_decay, mask=decayed),
     )
+    if config.accumulate > 1:
+        return optax.MultiSteps(transformation, config.accumulate).gradient_transformation()
+    return transformation
+
+
+def _rate(config: OptimizerConfig) -> optax.Schedule:
+    """The learning rate of each update. A warm-up counts from one: a first step of rate zero would be wasted."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.decay_steps is None:
+        after = optax.constant_schedule(peak)
+    else:
+        after = optax.cosine_decay_schedule(peak, max(config.decay_steps - warmup, 1))
+    if warmup == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(peak / warmup, peak, warmup), after], [warmup])
 
 
 _NOT_DECAYED = ("embedding", "codebook", "positions", "norm", "scale", "bias")

@@ -1,0 +1,97 @@
+"""What pre-training and fine-tuning are: one frozen dataclass, and the paper's settings as presets (appendix, training)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+import tyro
+
+from experiments import presets
+from experiments.data.loader import Part
+from experiments.errors import UsageError
+from tokenizer import OptimizerConfig
+from world_model import WorldModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """How long one part of the model is trained, and on how much at a time."""
+
+    steps: int
+    """Updates; 0: this part stays as it is."""
+    batch: int
+    """Segments an update, over all pieces of an accumulated one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """First the tokenizer learns, then the transformer on its tokens; either may have no steps."""
+
+    preset: tyro.conf.Suppress[str]
+    world_model: WorldModelConfig
+    tokenizer: Stage
+    transformer: Stage
+    data: tyro.conf.Suppress[tuple[Part, ...]] = ()
+    source: tyro.conf.Suppress[str | None] = None  # the folder that the weights came from
+    seed: int = 0
+    augmentation: bool = True
+    ema_decay: float | None = None
+    """Of a moving average of the weights, which is then validated and saved; None: the weights themselves."""
+    validate_every: int = 1000
+    validation_batches: int = 8
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+
+
+def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Stage, **changes) -> Pretraining:
+    """A setting of the paper: bfloat16, action-free unless said, a cosine for the transformer."""
+    rates = {"tokenizer": 5e-4, "transformer": 1e-4} | changes.pop("rates", {})
+    actions = {"action_size": changes.pop("action_size", 0), "reward_head": False}
+    context, segment = changes.pop("context_frames", 2), changes.pop("segment_frames", 16)
+    model = dataclasses.replace(
+        base,
+        tokenizer=dataclasses.replace(base.tokenizer, compute_dtype="bfloat16", context_frames=context, **changes),
+        transformer=dataclasses.replace(base.transformer, compute_dtype="bfloat16", **actions),
+        tokenizer_optimizer=OptimizerConfig(rates["tokenizer"], 500),
+        transformer_optimizer=OptimizerConfig(rates["transformer"], 5000, 0.01, decay_steps=transformer.steps),
+        segment_frames=segment,
+    )
+    return Pretraining(name, model, tokenizer, transformer)
+
+
+_BASE = {name: presets.get(name).mbpo.world_model for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")}
+_TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
+_LAPTOP = dataclasses.replace(
+    _BASE["laptop"],
+    transformer_optimizer=dataclasses.replace(_BASE["laptop"].transformer_optimizer, decay_steps=8000),
+)
+_PRESETS = {
+    preset.preset: preset
+    for preset in (
+        Pretraining("laptop", _LAPTOP, Stage(2000, 8), Stage(8000, 4), augmentation=False, validate_every=500),
+        Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2), validate_every=2, validation_batches=1,
+                    checkpoint_every=2),
+        _paper("paper-64", _BASE["paper-64"], Stage(1_000_000, 64), Stage(700_000, 64)),
+        _paper("medium-64", _BASE["medium-64"], Stage(1_000_000, 64), Stage(700_000, 64)),
+        _paper("paper-256", _BASE["paper-256"], Stage(250_000, 32), Stage(350_000, 16)),
+        _paper("bair-64", _BASE["paper-64"], Stage(200_000, 64), Stage(100_000, 64), rates=_TUNED, context_frames=1,
+               action_size=4),
+        _paper("robonet-64", _BASE["paper-64"], Stage(600_000, 64), Stage(600_000, 64), rates=_TUNED,
+               segment_frames=12, action_size=5),
+        _paper("vp2-64", _BASE["paper-64"], Stage(200_000, 64), Stage(200_000, 64), rates=_TUNED,
+               segment_frames=12, action_size=4),
+    )
+}  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_PRESETS)
+
+
+def get(name: str) -> Pretraining:
+    """A preset by name. Raises UsageError with the closest names."""
+    if name not in _PRESETS:
+        close = difflib.get_close_matches(name, _PRESETS) or names()
+        raise UsageError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
+    return _PRESETS[name]

@@ -1,0 +1,166 @@
+"""The training loop as a generator of events. What follows a checkpoint does not depend on whether it was restarted."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import tokenizer
+import world_model
+from agent.events import CheckpointDue, Clock, Progress
+from agent.replay import Segments
+from experiments.data.augment import Augmentation
+from experiments.data.loader import Loader, LoaderConfig
+from experiments.pretraining.config import Pretraining, Stage
+from experiments.pretraining.validation import validate
+from world_model import WorldModelParams
+
+STAGES = ("tokenizer", "transformer")
+METRICS_EVERY = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Validated:
+    """Scalars over the held-out segments."""
+
+    stage: str
+    step: int
+    metrics: Mapping[str, float]
+
+
+class Trainer:
+    """One run. `events()` goes through it from where it stands; `step` counts the updates of both stages."""
+
+    def __init__(self, config: Pretraining, params: WorldModelParams, perceptual: Any = None):
+        self.config, self.params, self.perceptual = config, params, perceptual
+        self.step = 0
+        self._loader_state: Mapping[str, Any] | None = None
+        self.enter(next(name for name in STAGES if self.stage_of(name).steps))
+
+    def stage_of(self, name: str) -> Stage:
+        return getattr(self.config, name)
+
+    def enter(self, name: str) -> None:
+        """Begin a stage: a new optimizer for the part that learns."""
+        self.name, self._loader_state = name, None
+        model = self.config.world_model
+        params = getattr(self.params, name)
+        kind = {"tokenizer": tokenizer.init, "transformer": world_model.init_transformer}[name]
+        static = (model.tokenizer, model.tokenizer_optimizer) if name == "tokenizer" else (model,)
+        # The step donates its state, and the weights that were given stay the caller's.
+        self.state = kind(*static, self._key("init", 0)).replace(params=jax.tree.map(jnp.copy, params))
+        self.average = None if self.config.ema_decay is None else jax.tree.map(jnp.copy, params)
+
+    def snapshot(self) -> dict[str, Any]:
+        """All arrays that a resume needs."""
+        frozen = self.params.transformer if self.name == "tokenizer" else self.params.tokenizer
+        return {"learned": self.state, "average": self.average, "frozen": frozen}
+
+    def prepare(self, step: int) -> dict[str, Any]:
+        """The structure of the checkpoint of a step."""
+        name = "tokenizer" if step <= self.config.tokenizer.steps else "transformer"
+        if name != self.name:
+            self.enter(name)
+        return self.snapshot()
+
+    def restore(self, step: int, arrays: Mapping[str, Any], loader_state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, whose structure `prepare` gave."""
+        self.step, self.state, self.average = step, arrays["learned"], arrays["average"]
+        other = "transformer" if self.name == "tokenizer" else "tokenizer"
+        self.params = self.params.replace(**{other: arrays["frozen"]})
+        self._loader_state = loader_state
+
+    def model_params(self) -> WorldModelParams:
+        """The model as it is now: the average where one is kept."""
+        learned = self.state.params if self.average is None else self.average
+        return self.params.replace(**{self.name: learned})
+
+    def events(self) -> Iterator[Progress | Validated | CheckpointDue]:
+        for name in STAGES[STAGES.index(self.name) :]:
+            if not self.stage_of(name).steps:
+                continue
+            if name != self.name:
+                self.params = self.model_params()
+                self.enter(name)
+            yield from self._stage()
+
+    def _stage(self) -> Iterator[Progress | Validated | CheckpointDue]:
+        config, stage = self.config, self.stage_of(self.name)
+        before = config.tokenizer.steps if self.name == "transformer" else 0
+        loader = Loader(self._loader_config(), config.data)
+        held_out = self.held_out()
+        if self._loader_state is not None:
+            loader.restore(self._loader_state)
+        while (done := self.step - before) < stage.steps:
+            metrics = self._update(next(loader))
+            self.step, done = self.step + 1, done + 1
+            last = done == stage.steps
+            shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or last else {}
+            yield Progress(Clock(), self.name, done, stage.steps, shown)
+            if done % config.validate_every == 0 or last:
+                yield Validated(self.name, self.step, self.validation(held_out))
+            if done % config.checkpoint_every == 0 or last:
+                yield CheckpointDue(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
+        loader.close()
+
+    def held_out(self) -> list[Segments]:
+        """The first batches of the held-out recordings: the same ones at every validation."""
+        loader = Loader(dataclasses.replace(self._loader_config(), augmentation=None), self.config.data, "validation")
+        batches = list(itertools.islice(loader, self.config.validation_batches))
+        loader.close()
+        return batches
+
+    def validation(self, held_out: list[Segments]) -> dict[str, float]:
+        batches = [(batch.frames_bthwc, self._actions(batch), batch.rewards_bt) for batch in held_out]
+        return validate(self.config.world_model, self.model_params(), self.name, batches, self.perceptual)
+
+    def _loader_config(self) -> LoaderConfig:
+        model = self.config.world_model
+        return LoaderConfig(
+            batch=self.stage_of(self.name).batch,
+            segment_frames=model.segment_frames,
+            resolution=model.tokenizer.resolution,
+            seed=self.config.seed,
+            augmentation=Augmentation() if self.config.augmentation else None,
+        )
+
+    def _actions(self, batch: Segments) -> np.ndarray:
+        size = self.config.world_model.transformer.action_size
+        return np.asarray(world_model.pad_actions(batch.actions_bta, size)) if size else batch.actions_bta[..., :0]
+
+    def _key(self, purpose: str, counter: int) -> jax.Array:
+        rng = np.random.default_rng([self.config.seed, counter, *f"{self.name} {purpose}".encode()])
+        return jax.random.key(int(rng.integers(2**31)))
+
+    def _update(self, batch: Segments) -> Mapping[str, jax.Array]:
+        """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
+        pieces = getattr(self.config.world_model, f"{self.name}_optimizer").accumulate
+        arrays = (batch.frames_bthwc, self._actions(batch), batch.rewards_bt)
+        for index in range(pieces):
+            key = self._key("update", self.step * pieces + index)
+            metrics = self._piece(*(np.asarray(array)[index::pieces] for array in arrays), key)
+        if self.average is not None:
+            self.average = _averaged(self.average, self.state.params, self.config.ema_decay)
+        return metrics
+
+    def _piece(self, frames_bthwc, actions_bta, rewards_bt, key) -> Mapping[str, jax.Array]:
+        model = self.config.world_model
+        if self.name == "tokenizer":
+            static = (model.tokenizer, model.tokenizer_optimizer)
+            self.state, metrics = tokenizer.train_step(*static, self.state, frames_bthwc, key, self.perceptual)
+        else:
+            self.state, metrics = world_model.transformer_train_step(
+                model, self.state, self.params.tokenizer, frames_bthwc, actions_bta, rewards_bt, key
+            )
+        return metrics
+
+
+@jax.jit
+def _averaged(average: Any, params: Any, decay: float) -> Any:
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)

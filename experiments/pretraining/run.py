@@ -1,0 +1,77 @@
+"""A training run on data sets in a run folder; the same call on the same folder goes on where it stopped."""
+
+from __future__ import annotations
+
+import pathlib
+
+from agent.events import CheckpointDue, Clock, Progress
+from experiments.checkpoints import Checkpoints
+from experiments.data.store import Store
+from experiments.errors import UsageError
+from experiments.metric_weights import perceptual_weights
+from experiments.metrics import Metrics, keep_first
+from experiments.pretraining.config import Pretraining
+from experiments.pretraining.loop import Trainer, Validated
+from experiments.progress import ProgressDisplay
+from experiments.run_folder import RunFolder
+from world_model import WorldModel, WorldModelParams
+
+MODEL = "model"
+"""The folder in a finished run that `WorldModel.from_pretrained` reads."""
+
+
+def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str) -> pathlib.Path:
+    """Train from these weights and return the folder of the model. Raises UsageError, DataError, RunFolderError."""
+    check_data(config)
+    perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
+    folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual)
+    with (
+        folder.claim(config, command),
+        ProgressDisplay() as display,
+        Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints,
+    ):
+        lines = 0
+        if steps := checkpoints.steps():
+            restored = checkpoints.restore(trainer.prepare(steps[-1]))
+            trainer.restore(restored.step, restored.state, restored.extra["loader"])
+            lines = restored.extra["metrics_lines"]
+            display.message(f"going on from update {restored.step} of {folder.path}")
+        keep_first(folder.metrics, lines)
+        with Metrics(folder.metrics) as metrics:
+            for event in trainer.events():
+                _record(event, trainer, metrics, checkpoints, display)
+        WorldModel(config.world_model, trainer.model_params()).save(folder.path / MODEL)
+    return folder.path / MODEL
+
+
+def _record(event, trainer: Trainer, metrics: Metrics, checkpoints: Checkpoints, display: ProgressDisplay) -> None:
+    if isinstance(event, Progress):
+        display.update(event)
+        if event.metrics:
+            metrics.write(Clock(), {"updates": trainer.step} | {f"{event.phase}/{k}": v for k, v in event.metrics.items()})
+    elif isinstance(event, Validated):
+        values = {f"validation/{event.stage}/{name}": value for name, value in event.metrics.items()}
+        metrics.write(Clock(), {"updates": event.step} | values)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
+        display.message(f"held out, {event.stage} update {event.step}: {said}")
+    elif isinstance(event, CheckpointDue):
+        extra = {"loader": event.state["loader"], "metrics_lines": metrics.lines}
+        checkpoints.save(trainer.step, event.state["arrays"], extra)
+
+
+def check_data(config: Pretraining) -> None:
+    """Raise UsageError where a data set lacks what the transformer is to learn from."""
+    if not config.transformer.steps:
+        return
+    model = config.world_model.transformer
+    for part in config.data:
+        signals = Store(part.folder).signals
+        if model.action_size and signals.action_size > model.action_size:
+            raise UsageError(
+                f"{part.folder} has actions of {signals.action_size} numbers, the model takes {model.action_size}: set "
+                f"--world-model.transformer.action-size {signals.action_size}, or 0 for a model without actions"
+            )
+        if model.reward_head and not signals.rewards:
+            raise UsageError(
+                f"{part.folder} has no rewards to learn: set --world-model.transformer.no-reward-head"
+            )

@@ -1,0 +1,66 @@
+"""Losses on held-out segments, codebook usage and token accuracy; nothing is drawn, so that figures compare."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import tokenizer
+from tokenizer.losses import Outputs, losses
+from tokenizer.quantize import perplexity, usage
+from world_model import WorldModelConfig, WorldModelParams, training
+
+TOP_K = 5
+
+
+def validate(
+    config: WorldModelConfig, params: WorldModelParams, part: str, batches: list[tuple], perceptual: Any
+) -> dict[str, float]:
+    """Means over batches of (frames uint8 [B, T, H, W, 3], actions [B, T, A], rewards [B, T]); usage over all of them."""
+    if part == "transformer":
+        return _means([_transformer(config, params, *batch) for batch in batches])
+    parts = [_tokenizer(config, params.tokenizer, batch[0], perceptual) for batch in batches]
+    metrics = _means([terms for terms, _ in parts])
+    for name in ("context", "future"):
+        counts_k = sum(counts[name] for _, counts in parts)
+        metrics[f"{name}_codes_used"] = float((counts_k > 0).sum())
+        metrics[f"{name}_perplexity"] = float(perplexity(counts_k))
+    return metrics
+
+
+def _means(found: list[dict[str, Array]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _tokenizer(config: WorldModelConfig, params: Any, frames_bthwc: Array, perceptual: Any):
+    frames = frames_bthwc.astype(jnp.float32) / 255
+    context, future = jnp.split(frames, [config.tokenizer.context_frames], axis=1)
+    made = tokenizer.merge(config.tokenizer, params).reconstruct(context, future, None)
+    terms = losses(config.tokenizer, Outputs.of(made), context, future, perceptual)
+    error = jnp.mean(jnp.square(made.future_bfhwc - future))
+    counts = {
+        "context": usage(made.context.indices, config.tokenizer.context_codes),
+        "future": usage(made.future.indices, config.tokenizer.future_codes),
+    }
+    return {"loss": sum(terms.values()), **terms, "future_mse": error}, counts
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _transformer(config: WorldModelConfig, params: WorldModelParams, frames_bthwc, actions_bta, rewards_bt):
+    from world_model import score, tokenize
+
+    tokens_bl, labels_bl = tokenize(config, params, frames_bthwc)
+    metrics = training.losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
+    logits, _ = score(config, params, tokens_bl, actions_bta)
+    labels = labels_bl[:, config.layout.context_length + 1 :]
+    chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
+    above = (logits[:, :-1] > chosen).sum(-1)
+    top_k = jnp.mean(above < TOP_K, where=labels != config.layout.future_slot)
+    loss = metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0)
+    return {"loss": loss, **metrics, f"token_accuracy_top_{TOP_K}": top_k}
