@@ -133,6 +133,13 @@ def _collect_demos(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _collect_data(arguments: Sequence[str]) -> int:
+    """Play Meta-World tasks into data sets, a folder a task, that pretrain and finetune read."""
+    from experiments.data.collect_command import run
+
+    return run(arguments, _collect_data.__doc__)
+
+
 def _report(arguments: Sequence[str]) -> int:
     """Write report.html for a run, or one page that compares several; --csv makes a table of their evaluations."""
     parser = argparse.ArgumentParser(prog="ivideogpt report", description=_report.__doc__)
@@ -245,6 +252,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "curves": _curves,
     "collect-demos": _collect_demos,
+    "collect-data": _collect_data,
     "import-weights": _import_weights,
     "convert-data": _convert_data,
     "tasks": _tasks,

@@ -76,10 +76,14 @@ def collect_random(
         if path.exists():
             load_episode(path)
         else:
-            rng = np.random.default_rng([seed, index])
-            actions = kind.draw(rng, AGENT_STEPS, 4).repeat(kind.hold_agent_steps, axis=0)
-            save_episode(path, _played(env, rng, lambda observation_hwc, step, actions=actions: actions[step]))
+            save_episode(path, random_episode(env, np.random.default_rng([seed, index]), kind))
         yield Progress(Clock(), phase, index + 1, count)
+
+
+def random_episode(env: MetaWorld, rng: np.random.Generator, kind: RandomActions) -> Episode:
+    """One episode of random actions."""
+    actions = kind.draw(rng, AGENT_STEPS, 4).repeat(kind.hold_agent_steps, axis=0)
+    return _played(env, rng, lambda observation_hwc, step: actions[step])
 
 
 def _played(env: MetaWorld, rng: np.random.Generator, choose: Callable[[np.ndarray, int], np.ndarray]) -> Episode:

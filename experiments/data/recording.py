@@ -8,6 +8,8 @@ import zlib
 
 import numpy as np
 
+from agent.replay import Episode
+
 CHUNK_FRAMES = 16
 """Frames that are stored, and so read, together: a segment of the paper (section 4.1) touches one or two chunks at step 1."""
 
@@ -70,6 +72,11 @@ def recording(frames: np.ndarray, actions: np.ndarray | None = None, rewards: np
         actions = np.concatenate([actions, np.zeros_like(actions, shape=(1, actions.shape[1]))])
     rewards = None if rewards is None else np.asarray(rewards, np.float32)
     return Recording(frames, np.ascontiguousarray(actions, np.float32), rewards).check()
+
+
+def of_episode(episode: Episode) -> Recording:
+    """A replay's episode as a recording; its first frame has no reward."""
+    return recording(episode.frames, episode.actions, np.concatenate([[0], episode.rewards]))
 
 
 _CHECKSUM = struct.Struct("<I")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from agent.replay import load_episode
 from experiments.data.converters.source import Candidate, Source, Wanted, files, name_of, shrunk_all
-from experiments.data.recording import DataError, Recording, recording
+from experiments.data.recording import DataError, Recording, of_episode, recording
 
 IMAGES = ("aux1_image", "image")
 """Frames in files of the published code, the one that is used first; OXE files use the set's own key (`--image-key`)."""
@@ -35,8 +36,7 @@ def _read(path: pathlib.Path, wanted: Wanted) -> Recording:
 
 def _episode(path: pathlib.Path, wanted: Wanted) -> Recording:
     episode = load_episode(path)
-    rewards = np.concatenate([[0], episode.rewards])
-    return recording(shrunk_all(episode.frames, wanted.resolution), episode.actions, rewards)
+    return of_episode(dataclasses.replace(episode, frames=shrunk_all(episode.frames, wanted.resolution)))
 
 
 def _video(path: pathlib.Path, keys: set[str], wanted: Wanted) -> Recording:
