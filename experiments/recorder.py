@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from agent.events import (
     Suspicious,
 )
 from agent.guards import refuse_not_finite
+from agent.model_evaluation import Comparison
 from experiments import videos
 from experiments.checkpoints import Checkpoints
 from experiments.fingerprint import fingerprint
@@ -87,20 +89,10 @@ class Recorder:
     @_record.register
     def _(self, event: ModelEvaluated) -> None:
         comparison, step = event.comparison, event.clock.agent_steps
-        values = {"model/segments": comparison.segments, "model/reward_mae": comparison.reward_mae}
-        for name in ("imagined", "repeat", "swapped"):
-            values[f"model/mse_{name}"] = getattr(comparison, f"mse_{name}")
-            values[f"model/mse_{name}_by_horizon"] = np.asarray(getattr(comparison, f"mse_{name}_f"))
-            values[f"model/moving_mse_{name}"] = getattr(comparison, f"moving_mse_{name}")
-        self.metrics.write(event.clock, values)
+        self.metrics.write(event.clock, scalars(comparison))
         videos.write_mp4(self.folder.videos / f"imagination-{step}.mp4", videos.imagination_video(comparison), fps=4)
         videos.write_png(self.folder.videos / f"imagination-{step}.png", videos.filmstrip(comparison))
-        self.display.message(
-            f"agent step {step}, imagination over {len(comparison.mse_imagined_f)} frames of {comparison.segments} held-out "
-            f"segments, mean squared error: imagined {comparison.mse_imagined:.5f}, "
-            f"repeating the last frame {comparison.mse_repeat:.5f} ({_verdict(comparison.imagined_wins_repeat)}), "
-            f"another episode's actions {comparison.mse_swapped:.5f} ({_verdict(comparison.imagined_wins_swapped)})"
-        )
+        self.display.message(f"agent step {step}, {said_of(comparison)}")
 
     @_record.register
     def _(self, event: Suspicious) -> None:
@@ -140,6 +132,26 @@ class Recorder:
         refuse_not_finite(event.state.arrays, event.clock.agent_steps)
         extra = {"counts": event.state.counts, "metrics_lines": self.metrics.lines, "score": self.score}
         self.checkpoints.save(step, event.state.arrays, extra, self.score)
+
+
+def scalars(comparison: Comparison) -> dict[str, Any]:
+    """A judgement of a world model as metrics."""
+    values = {"model/segments": comparison.segments, "model/reward_mae": comparison.reward_mae}
+    for name in ("imagined", "repeat", "swapped"):
+        values[f"model/mse_{name}"] = getattr(comparison, f"mse_{name}")
+        values[f"model/mse_{name}_by_horizon"] = np.asarray(getattr(comparison, f"mse_{name}_f"))
+        values[f"model/moving_mse_{name}"] = getattr(comparison, f"moving_mse_{name}")
+    return values
+
+
+def said_of(comparison: Comparison) -> str:
+    """A judgement of a world model as a sentence."""
+    return (
+        f"imagination over {len(comparison.mse_imagined_f)} frames of {comparison.segments} held-out segments, mean squared "
+        f"error: imagined {comparison.mse_imagined:.5f}, "
+        f"repeating the last frame {comparison.mse_repeat:.5f} ({_verdict(comparison.imagined_wins_repeat)}), "
+        f"another episode's actions {comparison.mse_swapped:.5f} ({_verdict(comparison.imagined_wins_swapped)})"
+    )
 
 
 def _verdict(won: bool) -> str:

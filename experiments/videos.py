@@ -102,6 +102,16 @@ def imagination_video(comparison: Comparison) -> np.ndarray:
     return np.stack(video)
 
 
+def reconstruction_video(real_mthwc: np.ndarray, made_mthwc: np.ndarray) -> np.ndarray:
+    """A row a segment: what was recorded, what the tokenizer makes of it, the error. Returns uint8 [T, H', W', 3]."""
+    columns = {"real": real_mthwc, "reconstructed": made_mthwc, "error": error_map(made_mthwc, real_mthwc)}
+    tiles = {name: enlarge(_checked(column)) for name, column in columns.items()}
+    segments, length = real_mthwc.shape[:2]
+    return np.stack(
+        [_grid([[_cell(tiles[name][m, t], name) for name in tiles] for m in range(segments)]) for t in range(length)]
+    )
+
+
 def filmstrip(comparison: Comparison, segment: int = 0, steps: Sequence[int] | None = None) -> np.ndarray:
     """One picture: the last context frame, then real, imagined, error and other actions at several steps ahead.
 

@@ -45,6 +45,8 @@ class LoaderConfig:
     augmentation: Augmentation | None = Augmentation()
     """None: the whole picture, resized where it has another size."""
     validation_share: float = VALIDATION_SHARE
+    trajectories: int | None = None
+    """Recordings of each data set that are trained on; None: all."""
     threads: int = 2
     """Threads that read and decode, in each process. Enough on a small machine."""
     workers: int = 0
@@ -133,7 +135,7 @@ def _batches(config, parts, stores, split, action_size, host, hosts):
     datasets = need("grain").MapDataset
     drawn = []
     for number, (part, store) in enumerate(zip(parts, stores, strict=True)):
-        chosen = members(store.names, split, config.validation_share)
+        chosen = members(store.names, split, config.validation_share, config.trajectories)
         if not len(chosen):
             raise DataError(f"{part.folder} has no recordings for {split}: it holds {len(store)}")
         seed = zlib.crc32(f"{config.seed} {number}".encode())

@@ -14,15 +14,17 @@ Split = Literal["train", "validation"]
 VALIDATION_SHARE = 0.01
 
 
-def members(names: list[str], split: Split, share: float = VALIDATION_SHARE) -> np.ndarray:
-    """Indices of the recordings of a split, ascending, int64.
+def members(
+    names: list[str], split: Split, share: float = VALIDATION_SHARE, trajectories: int | None = None
+) -> np.ndarray:
+    """Indices of the recordings of a split, ascending, int64; of those to train on, so many if `trajectories` says so.
 
     The `share` of them with the lowest checksum of their names is for validation, at least one where there are two or more:
-    so it does not depend on their order, on a seed or on the rest of a mixture.
+    so it does not depend on their order, on a seed or on the rest of a mixture. Fewer trajectories are among the more.
     """
     ranked = np.argsort([zlib.crc32(name.encode()) for name in names], kind="stable")
     held = min(max(round(len(names) * share), 1), len(names) - 1) if share > 0 else 0
-    return np.sort(ranked[:held] if split == "validation" else ranked[held:])
+    return np.sort(ranked[:held] if split == "validation" else ranked[held:][:trajectories])
 
 
 def picks(length: int, frames: int, step: int, rng: np.random.Generator) -> np.ndarray:

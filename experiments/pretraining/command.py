@@ -20,7 +20,13 @@ from experiments.pretraining.config import Pretraining
 from experiments.pretraining.run import pretrain
 from world_model import WorldModel
 
-MODES = ("full", "tokenizer", "transformer")
+MODES = {
+    "full": ("tokenizer", "transformer"),
+    "tokenizer": ("tokenizer",),
+    "transformer": ("transformer",),
+    "zero-shot": (),
+}
+"""Which parts of a model learn when it is adapted."""
 
 
 def run_pretrain(arguments: Sequence[str], command: str) -> int:
@@ -29,7 +35,7 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     parser.add_argument("part", choices=("tokenizer", "transformer"))
     parser.add_argument("--tokenizer", type=pathlib.Path, help="for the transformer: a model folder with the tokenizer")
     options, rest = parser.parse_known_args(arguments)
-    preset = _only(presets.get(options.preset), options.part)
+    preset = _only(presets.get(options.preset), (options.part,))
     if (options.part == "transformer") != (options.tokenizer is not None):
         raise UsageError("pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none")
     model = None
@@ -48,14 +54,13 @@ def run_finetune(arguments: Sequence[str], command: str) -> int:
     """`finetune FOLDER`: all of a model, or one part of it, learns from other data (paper section 4.1)."""
     parser = _parser("finetune")
     parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads")
-    parser.add_argument("--mode", choices=MODES, default="full", help="which part learns; default: full")
+    parser.add_argument("--mode", choices=MODES, default="full", help="which part learns, if any; default: full")
     options, rest = parser.parse_known_args(arguments)
     found = max(Store(folder).signals.action_size for folder in options.data)
     model = _read(options.model)
     if 0 < model.config.transformer.action_size < found:
         model = _read(options.model, found)
-    preset = presets.get(options.preset)
-    preset = preset if options.mode == "full" else _only(preset, options.mode)
+    preset = _only(presets.get(options.preset), MODES[options.mode])
     preset = _with(preset, tokenizer=model.config.tokenizer, transformer=model.config.transformer)
     config = _typed(preset, options, rest)
     print(f"model: {pretrain(config, model.params, options.run_dir, command)}")
@@ -64,15 +69,16 @@ def run_finetune(arguments: Sequence[str], command: str) -> int:
 
 def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"ivideogpt {name}", allow_abbrev=False)
-    parser.add_argument("--preset", default="laptop", help=", ".join(presets.names()))
+    default = {"pretrain": "laptop", "finetune": "laptop-finetune"}[name]
+    parser.add_argument("--preset", default=default, help=f"{', '.join(presets.names())}; default: {default}")
     parser.add_argument("--data", type=pathlib.Path, nargs="+", required=True, help="data set folders, at equal weights")
     parser.add_argument("--run-dir", type=pathlib.Path, required=True, help="the same command there goes on")
     return parser
 
 
-def _only(preset: Pretraining, part: str) -> Pretraining:
-    other = {"tokenizer": "transformer", "transformer": "tokenizer"}[part]
-    return dataclasses.replace(preset, **{other: dataclasses.replace(getattr(preset, other), steps=0)})
+def _only(preset: Pretraining, parts: Sequence[str]) -> Pretraining:
+    others = {"tokenizer", "transformer"} - set(parts)
+    return dataclasses.replace(preset, **{name: dataclasses.replace(getattr(preset, name), steps=0) for name in others})
 
 
 def _with(preset: Pretraining, **parts) -> Pretraining:

@@ -9,6 +9,7 @@ import tyro
 
 from experiments import presets
 from experiments.data.loader import Part
+from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import UsageError
 from tokenizer import OptimizerConfig
 from world_model import WorldModelConfig
@@ -22,6 +23,8 @@ class Stage:
     """Updates; 0: this part stays as it is."""
     batch: int
     """Segments an update, over all pieces of an accumulated one."""
+    cosine: bool = False
+    """Whether the learning rate falls to zero over these steps; it stays where it is otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +38,33 @@ class Pretraining:
     data: tyro.conf.Suppress[tuple[Part, ...]] = ()
     source: tyro.conf.Suppress[str | None] = None  # the folder that the weights came from
     seed: int = 0
+    trajectories: int | None = None
+    """Recordings of each data set that are learned from; None: all but the held-out ones."""
+    validation_share: float = VALIDATION_SHARE
+    """Of the recordings, which are held out."""
     augmentation: bool = True
     ema_decay: float | None = None
     """Of a moving average of the weights, which is then validated and saved; None: the weights themselves."""
     validate_every: int = 1000
     validation_batches: int = 8
+    judged_recordings: int = 24
+    """Held-out ones from which futures are imagined, spread over the data sets."""
+    horizon: int = 10
+    """Imagined frames."""
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+
+    @property
+    def scheduled(self) -> WorldModelConfig:
+        """The model with learning rates that fall over the steps of their stages."""
+        parts = {}
+        for name in ("tokenizer", "transformer"):
+            stage, optimizer = getattr(self, name), f"{name}_optimizer"
+            changed = dataclasses.replace(
+                getattr(self.world_model, optimizer), decay_steps=stage.steps if stage.cosine and stage.steps else None
+            )
+            parts[optimizer] = changed
+        return dataclasses.replace(self.world_model, **parts)
 
 
 def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Stage, **changes) -> Pretraining:
@@ -54,7 +77,7 @@ def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Sta
         tokenizer=dataclasses.replace(base.tokenizer, compute_dtype="bfloat16", context_frames=context, **changes),
         transformer=dataclasses.replace(base.transformer, compute_dtype="bfloat16", **actions),
         tokenizer_optimizer=OptimizerConfig(rates["tokenizer"], 500),
-        transformer_optimizer=OptimizerConfig(rates["transformer"], 5000, 0.01, decay_steps=transformer.steps),
+        transformer_optimizer=OptimizerConfig(rates["transformer"], 5000, 0.01),
         segment_frames=segment,
     )
     return Pretraining(name, model, tokenizer, transformer)
@@ -62,24 +85,22 @@ def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Sta
 
 _BASE = {name: presets.get(name).mbpo.world_model for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")}
 _TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
-_LAPTOP = dataclasses.replace(
-    _BASE["laptop"],
-    transformer_optimizer=dataclasses.replace(_BASE["laptop"].transformer_optimizer, decay_steps=8000),
-)
 _PRESETS = {
     preset.preset: preset
     for preset in (
-        Pretraining("laptop", _LAPTOP, Stage(2000, 8), Stage(8000, 4), augmentation=False, validate_every=500),
-        Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2), validate_every=2, validation_batches=1,
-                    checkpoint_every=2),
-        _paper("paper-64", _BASE["paper-64"], Stage(1_000_000, 64), Stage(700_000, 64)),
-        _paper("medium-64", _BASE["medium-64"], Stage(1_000_000, 64), Stage(700_000, 64)),
-        _paper("paper-256", _BASE["paper-256"], Stage(250_000, 32), Stage(350_000, 16)),
-        _paper("bair-64", _BASE["paper-64"], Stage(200_000, 64), Stage(100_000, 64), rates=_TUNED, context_frames=1,
-               action_size=4),
-        _paper("robonet-64", _BASE["paper-64"], Stage(600_000, 64), Stage(600_000, 64), rates=_TUNED,
+        Pretraining("laptop", _BASE["laptop"], Stage(3000, 8), Stage(10_000, 4, cosine=True), augmentation=False),
+        Pretraining("laptop-finetune", _BASE["laptop"], Stage(600, 8), Stage(1500, 4, cosine=True), augmentation=False,
+                    validate_every=500, checkpoint_every=500),
+        Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2, cosine=True), validate_every=2,
+                    validation_batches=1, judged_recordings=2, horizon=2, checkpoint_every=2),
+        _paper("paper-64", _BASE["paper-64"], Stage(1_000_000, 64), Stage(700_000, 64, cosine=True)),
+        _paper("medium-64", _BASE["medium-64"], Stage(1_000_000, 64), Stage(700_000, 64, cosine=True)),
+        _paper("paper-256", _BASE["paper-256"], Stage(250_000, 32), Stage(350_000, 16, cosine=True)),
+        _paper("bair-64", _BASE["paper-64"], Stage(200_000, 64), Stage(100_000, 64, cosine=True), rates=_TUNED,
+               context_frames=1, action_size=4),
+        _paper("robonet-64", _BASE["paper-64"], Stage(600_000, 64), Stage(600_000, 64, cosine=True), rates=_TUNED,
                segment_frames=12, action_size=5),
-        _paper("vp2-64", _BASE["paper-64"], Stage(200_000, 64), Stage(200_000, 64), rates=_TUNED,
+        _paper("vp2-64", _BASE["paper-64"], Stage(200_000, 64), Stage(200_000, 64, cosine=True), rates=_TUNED,
                segment_frames=12, action_size=4),
     )
 }  # fmt: skip

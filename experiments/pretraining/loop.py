@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,24 +14,28 @@ import numpy as np
 import tokenizer
 import world_model
 from agent.events import CheckpointDue, Clock, Progress
+from agent.model_evaluation import Comparison
 from agent.replay import Segments
 from experiments.data.augment import Augmentation
 from experiments.data.loader import Loader, LoaderConfig
 from experiments.pretraining.config import Pretraining, Stage
-from experiments.pretraining.validation import validate
+from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate
 from world_model import WorldModelParams
 
 STAGES = ("tokenizer", "transformer")
 METRICS_EVERY = 25
+VALIDATION_BATCH = 8
+"""Segments: the same for every batch size, so that figures compare."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Validated:
-    """Scalars over the held-out segments."""
+    """Scalars over the held-out segments, by part of the model, and what to look at of them."""
 
-    stage: str
     step: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, float]]
+    reconstructed: Reconstructed | None
+    comparison: Comparison | None
 
 
 class Trainer:
@@ -39,9 +43,12 @@ class Trainer:
 
     def __init__(self, config: Pretraining, params: WorldModelParams, perceptual: Any = None):
         self.config, self.params, self.perceptual = config, params, perceptual
+        self.model = config.scheduled
         self.step = 0
         self._loader_state: Mapping[str, Any] | None = None
-        self.enter(next(name for name in STAGES if self.stage_of(name).steps))
+        self.stages = [name for name in STAGES if self.stage_of(name).steps]
+        if self.stages:
+            self.enter(self.stages[0])
 
     def stage_of(self, name: str) -> Stage:
         return getattr(self.config, name)
@@ -49,7 +56,7 @@ class Trainer:
     def enter(self, name: str) -> None:
         """Begin a stage: a new optimizer for the part that learns."""
         self.name, self._loader_state = name, None
-        model = self.config.world_model
+        model = self.model
         params = getattr(self.params, name)
         kind = {"tokenizer": tokenizer.init, "transformer": world_model.init_transformer}[name]
         static = (model.tokenizer, model.tokenizer_optimizer) if name == "tokenizer" else (model,)
@@ -78,13 +85,16 @@ class Trainer:
 
     def model_params(self) -> WorldModelParams:
         """The model as it is now: the average where one is kept."""
+        if not self.stages:
+            return self.params
         learned = self.state.params if self.average is None else self.average
         return self.params.replace(**{self.name: learned})
 
     def events(self) -> Iterator[Progress | Validated | CheckpointDue]:
-        for name in STAGES[STAGES.index(self.name) :]:
-            if not self.stage_of(name).steps:
-                continue
+        """The stages from here on. Where nothing is to be learned, the model is only judged."""
+        if not self.stages:
+            yield self.validated(STAGES)
+        for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
             if name != self.name:
                 self.params = self.model_params()
                 self.enter(name)
@@ -93,45 +103,60 @@ class Trainer:
     def _stage(self) -> Iterator[Progress | Validated | CheckpointDue]:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
-        loader = Loader(self._loader_config(), config.data)
-        held_out = self.held_out()
+        last_one = self.name == self.stages[-1]
+        loader = Loader(self._loader_config(stage.batch), config.data)
         if self._loader_state is not None:
             loader.restore(self._loader_state)
         while (done := self.step - before) < stage.steps:
             metrics = self._update(next(loader))
             self.step, done = self.step + 1, done + 1
-            last = done == stage.steps
-            shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or last else {}
+            over = done == stage.steps
+            shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or over else {}
             yield Progress(Clock(), self.name, done, stage.steps, shown)
-            if done % config.validate_every == 0 or last:
-                yield Validated(self.name, self.step, self.validation(held_out))
-            if done % config.checkpoint_every == 0 or last:
+            if done % config.validate_every == 0 or over:
+                yield self.validated(self._judged(over and last_one))
+            if done % config.checkpoint_every == 0 or over:
                 yield CheckpointDue(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
         loader.close()
 
-    def held_out(self) -> list[Segments]:
-        """The first batches of the held-out recordings: the same ones at every validation."""
-        loader = Loader(dataclasses.replace(self._loader_config(), augmentation=None), self.config.data, "validation")
+    def _judged(self, finally_: bool) -> tuple[str, ...]:
+        """The part that learns; in the end both, but for a transformer that nobody has trained."""
+        trained = bool(self.config.source or self.config.transformer.steps)
+        return (STAGES if trained else STAGES[:1]) if finally_ else (self.name,)
+
+    def validated(self, parts: Sequence[str]) -> Validated:
+        """Judge parts of the model on the held-out recordings, always the same segments."""
+        config, params = self.config, self.model_params()
+        batches = self._held_out()
+        metrics = {part: validate(self.model, params, part, batches, self.perceptual) for part in parts}
+        return Validated(
+            self.step,
+            metrics,
+            reconstructed(self.model, params, batches[0][0]) if "tokenizer" in parts else None,
+            imagined(config, self.model, params) if "transformer" in parts else None,
+        )
+
+    def _held_out(self) -> list[tuple]:
+        settings = dataclasses.replace(self._loader_config(VALIDATION_BATCH), augmentation=None)
+        loader = Loader(settings, self.config.data, "validation")
         batches = list(itertools.islice(loader, self.config.validation_batches))
         loader.close()
-        return batches
+        return [(batch.frames_bthwc, self._actions(batch), batch.rewards_bt) for batch in batches]
 
-    def validation(self, held_out: list[Segments]) -> dict[str, float]:
-        batches = [(batch.frames_bthwc, self._actions(batch), batch.rewards_bt) for batch in held_out]
-        return validate(self.config.world_model, self.model_params(), self.name, batches, self.perceptual)
-
-    def _loader_config(self) -> LoaderConfig:
-        model = self.config.world_model
+    def _loader_config(self, batch: int) -> LoaderConfig:
+        model = self.model
         return LoaderConfig(
-            batch=self.stage_of(self.name).batch,
+            batch=batch,
             segment_frames=model.segment_frames,
             resolution=model.tokenizer.resolution,
             seed=self.config.seed,
             augmentation=Augmentation() if self.config.augmentation else None,
+            validation_share=self.config.validation_share,
+            trajectories=self.config.trajectories,
         )
 
     def _actions(self, batch: Segments) -> np.ndarray:
-        size = self.config.world_model.transformer.action_size
+        size = self.model.transformer.action_size
         return np.asarray(world_model.pad_actions(batch.actions_bta, size)) if size else batch.actions_bta[..., :0]
 
     def _key(self, purpose: str, counter: int) -> jax.Array:
@@ -140,7 +165,7 @@ class Trainer:
 
     def _update(self, batch: Segments) -> Mapping[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
-        pieces = getattr(self.config.world_model, f"{self.name}_optimizer").accumulate
+        pieces = getattr(self.model, f"{self.name}_optimizer").accumulate
         arrays = (batch.frames_bthwc, self._actions(batch), batch.rewards_bt)
         for index in range(pieces):
             key = self._key("update", self.step * pieces + index)
@@ -150,7 +175,7 @@ class Trainer:
         return metrics
 
     def _piece(self, frames_bthwc, actions_bta, rewards_bt, key) -> Mapping[str, jax.Array]:
-        model = self.config.world_model
+        model = self.model
         if self.name == "tokenizer":
             static = (model.tokenizer, model.tokenizer_optimizer)
             self.state, metrics = tokenizer.train_step(*static, self.state, frames_bthwc, key, self.perceptual)

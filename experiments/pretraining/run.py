@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from agent.events import CheckpointDue, Clock, Progress
+from experiments import videos
 from experiments.checkpoints import Checkpoints
 from experiments.data.store import Store
 from experiments.errors import UsageError
@@ -13,6 +14,7 @@ from experiments.metrics import Metrics, keep_first
 from experiments.pretraining.config import Pretraining
 from experiments.pretraining.loop import Trainer, Validated
 from experiments.progress import ProgressDisplay
+from experiments.recorder import said_of, scalars
 from experiments.run_folder import RunFolder
 from world_model import WorldModel, WorldModelParams
 
@@ -39,29 +41,46 @@ def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Pat
         keep_first(folder.metrics, lines)
         with Metrics(folder.metrics) as metrics:
             for event in trainer.events():
-                _record(event, trainer, metrics, checkpoints, display)
+                _record(event, trainer, folder, metrics, checkpoints, display)
         WorldModel(config.world_model, trainer.model_params()).save(folder.path / MODEL)
     return folder.path / MODEL
 
 
-def _record(event, trainer: Trainer, metrics: Metrics, checkpoints: Checkpoints, display: ProgressDisplay) -> None:
+def _record(
+    event, trainer: Trainer, folder: RunFolder, metrics: Metrics, checkpoints: Checkpoints, display: ProgressDisplay
+) -> None:
     if isinstance(event, Progress):
         display.update(event)
         if event.metrics:
             metrics.write(Clock(), {"updates": trainer.step} | {f"{event.phase}/{k}": v for k, v in event.metrics.items()})
     elif isinstance(event, Validated):
-        values = {f"validation/{event.stage}/{name}": value for name, value in event.metrics.items()}
-        metrics.write(Clock(), {"updates": event.step} | values)
-        said = ", ".join(f"{name} {value:.4g}" for name, value in event.metrics.items())
-        display.message(f"held out, {event.stage} update {event.step}: {said}")
+        _record_judgement(event, folder, metrics, display)
     elif isinstance(event, CheckpointDue):
         extra = {"loader": event.state["loader"], "metrics_lines": metrics.lines}
         checkpoints.save(trainer.step, event.state["arrays"], extra)
 
 
+def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, display: ProgressDisplay) -> None:
+    values = {f"validation/{part}/{name}": v for part, found in event.metrics.items() for name, v in found.items()}
+    if event.comparison is not None:
+        values |= scalars(event.comparison)
+        videos.write_mp4(folder.videos / f"imagination-{event.step}.mp4", videos.imagination_video(event.comparison), 4)
+        videos.write_png(folder.videos / f"imagination-{event.step}.png", videos.filmstrip(event.comparison))
+    if event.reconstructed is not None:
+        pair = event.reconstructed
+        path = folder.videos / f"reconstruction-{event.step}.mp4"
+        videos.write_mp4(path, videos.reconstruction_video(pair.real, pair.made), 4)
+    metrics.write(Clock(), {"updates": event.step} | values)
+    for part, found in event.metrics.items():
+        said = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        display.message(f"held out, {part} after update {event.step}: {said}")
+    if event.comparison is not None:
+        display.message(f"held out, after update {event.step}: {said_of(event.comparison)}")
+
+
 def check_data(config: Pretraining) -> None:
     """Raise UsageError where a data set lacks what the transformer is to learn from."""
-    if not config.transformer.steps:
+    if not (config.transformer.steps or config.source):
         return
     model = config.world_model.transformer
     for part in config.data:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -11,6 +13,14 @@ import numpy as np
 from jax import Array
 
 import tokenizer
+import world_model
+from agent.model_evaluation import Comparison, evaluate_model
+from agent.replay import Episode
+from experiments.data.augment import resize
+from experiments.data.recording import Recording
+from experiments.data.segments import members
+from experiments.data.store import Store
+from experiments.pretraining.config import Pretraining
 from tokenizer.losses import Outputs, losses
 from tokenizer.quantize import perplexity, usage
 from world_model import WorldModelConfig, WorldModelParams, training
@@ -35,6 +45,46 @@ def validate(
 
 def _means(found: list[dict[str, Array]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructed:
+    """Some held-out segments beside what the tokenizer makes of them; uint8 [M, T, H, W, 3] each."""
+
+    real: np.ndarray
+    made: np.ndarray
+
+
+def reconstructed(config: WorldModelConfig, params: WorldModelParams, frames_bthwc: np.ndarray, shown: int = 3) -> Reconstructed:
+    real = frames_bthwc[:shown]
+    tokens_bl, _ = world_model.tokenize(config, params, real)
+    made = np.clip(np.asarray(world_model.detokenize(config, params, tokens_bl)), 0, 1)
+    return Reconstructed(real, np.rint(made * 255).astype(np.uint8))
+
+
+def imagined(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:
+    """The most likely futures of held-out recordings against reality, under their own actions and another one's.
+
+    None for a model without actions or rewards, or where fewer than two recordings are long enough.
+    """
+    if not (model.transformer.action_size and model.transformer.reward_head):
+        return None
+    length = model.tokenizer.context_frames + settings.horizon
+    each = math.ceil(settings.judged_recordings / len(settings.data))
+    episodes = [
+        _episode(store.read(int(index)), model)
+        for store in (Store(part.folder) for part in settings.data)
+        for index in members(store.names, "validation", settings.validation_share)[:each]
+        if store.lengths[index] > length
+    ]
+    return evaluate_model(model, params, episodes, settings.horizon) if len(episodes) > 1 else None
+
+
+def _episode(recording: Recording, model: WorldModelConfig) -> Episode:
+    frames = resize(recording.frames, model.tokenizer.resolution)
+    actions = np.asarray(world_model.pad_actions(recording.actions[None, :-1], model.transformer.action_size))[0]
+    rewards = np.zeros(len(frames), np.float32) if recording.rewards is None else recording.rewards
+    return Episode(frames, actions, rewards[1:], np.zeros(len(actions), bool))
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -1,6 +1,7 @@
-"""A training run on a data set: it leaves a model that can be read, and a stopped one ends like one never stopped."""
+"""Training runs on a data set: what is left behind, which part learns, and that a stopped one ends like one that was not."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -8,24 +9,51 @@ import pytest
 
 import world_model
 from agent.events import CheckpointDue
+from experiments import cli
 from experiments.data.loader import Part
 from experiments.data.recording import recording
 from experiments.data.writer import StoreWriter
+from experiments.errors import UsageError
 from experiments.metrics import read_metrics
 from experiments.pretraining import config as presets
 from experiments.pretraining import run
+from experiments.pretraining.command import MODES
+from experiments.pretraining.config import Stage
 from world_model import WorldModel
 
 
-@pytest.fixture
-def config(tmp_path):
-    rng = np.random.default_rng(0)
-    with StoreWriter(tmp_path / "set", {"name": "set"}) as writer:
-        for number in range(6):
+def write_set(folder, action_size=4, rewards=True, recordings=6):
+    rng = np.random.default_rng(action_size)
+    with StoreWriter(folder, {"name": folder.name}) as writer:
+        for number in range(recordings):
             frames = rng.integers(256, size=(9, 64, 64, 3), dtype=np.uint8)
-            writer.add(f"{number}", recording(frames, rng.uniform(-1, 1, (9, 4)), rng.uniform(size=9)))
+            earned = rng.uniform(size=9) if rewards else None
+            writer.add(f"{number}", recording(frames, rng.uniform(-1, 1, (9, action_size)), earned))
         writer.finish()
-    return dataclasses.replace(presets.get("debug"), data=(Part(tmp_path / "set"),), ema_decay=0.5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def config(data):
+    return dataclasses.replace(presets.get("debug"), data=(Part(data),), ema_decay=0.5, validation_share=0.4)
+
+
+@pytest.fixture(scope="module")
+def params(config):
+    return world_model.init(config.world_model, jax.random.key(0)).params
+
+
+@pytest.fixture(scope="module")
+def whole(config, params, tmp_path_factory):
+    """The folder of a run through both stages."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run.pretrain(config, params, folder, "")
+    return folder
 
 
 def values(folder):
@@ -33,10 +61,12 @@ def values(folder):
     return [{name: value for name, value in line.items() if name != "wall_seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("stop", [4])
-def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, tmp_path, monkeypatch, stop):
-    params = world_model.init(config.world_model, jax.random.key(0)).params
-    whole = WorldModel.from_pretrained(run.pretrain(config, params, tmp_path / "whole", ""))
+def same(one, other) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), one, other)))
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, params, whole, tmp_path, monkeypatch, stop):
     record = run._record
 
     def dies(event, trainer, *others):
@@ -47,6 +77,73 @@ def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, tmp_path, mo
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "_record", dies)
         run.pretrain(config, params, tmp_path / "stopped", "")
-    ended = WorldModel.from_pretrained(run.pretrain(config, params, tmp_path / "stopped", ""))
-    assert values(tmp_path / "stopped") == values(tmp_path / "whole")
-    jax.tree.map(np.testing.assert_array_equal, ended.params, whole.params)
+    run.pretrain(config, params, tmp_path / "stopped", "")
+    assert values(tmp_path / "stopped") == values(whole)
+    ended, expected = (WorldModel.from_pretrained(folder / run.MODEL) for folder in (tmp_path / "stopped", whole))
+    assert same(ended.params, expected.params)
+
+
+def test_a_run_leaves_a_model_pictures_and_a_judgement_of_both_parts(whole):
+    last = next(line for line in reversed(values(whole)) if "validation/tokenizer/loss" in line)
+    assert last["updates"] == 8
+    assert {"validation/tokenizer/future_codes_used", "validation/transformer/token_accuracy_top_5"} <= set(last)
+    assert {"model/mse_imagined", "model/mse_repeat", "model/mse_swapped"} <= set(last)
+    assert {path.name for path in (whole / "videos").iterdir()} >= {
+        "reconstruction-8.mp4", "imagination-8.mp4", "imagination-8.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_part_that_a_mode_names_learns(config, params, tmp_path, mode):
+    stages = {name: Stage(2 if name in MODES[mode] else 0, 2) for name in ("tokenizer", "transformer")}
+    settings = dataclasses.replace(config, **stages, ema_decay=None, source="somewhere", validate_every=5)
+    model = WorldModel.from_pretrained(run.pretrain(settings, params, tmp_path / "run", ""))
+    learned = {name: not same(getattr(model.params, name), getattr(params, name)) for name in stages}
+    assert learned == {name: name in MODES[mode] for name in stages}
+    assert "validation/transformer/loss" in values(tmp_path / "run")[-1]
+
+
+def test_a_cosine_takes_as_long_as_its_stage(config):
+    scheduled = dataclasses.replace(config, transformer=Stage(70, 2, cosine=True), tokenizer=Stage(30, 2)).scheduled
+    assert scheduled.transformer_optimizer.decay_steps == 70
+    assert scheduled.tokenizer_optimizer.decay_steps is None
+
+
+def command(monkeypatch, capsys, *typed) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["ivideogpt", *map(str, typed)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_commands_from_a_data_set_to_a_tuned_model(data, tmp_path, monkeypatch, capsys):
+    on = ["--preset", "debug", "--validation-share", "0.4", "--data", data, "--run-dir"]
+    tokenizer = tmp_path / "tokenizer"
+    assert command(monkeypatch, capsys, "pretrain", "tokenizer", *on, tokenizer)[0] == 0
+    again, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on, tokenizer)
+    assert (again, "going on from update 4" in said) == (0, True)
+    whole = tmp_path / "whole"
+    typed = ["pretrain", "transformer", "--tokenizer", tokenizer / "model", *on, whole]
+    assert command(monkeypatch, capsys, *typed)[0] == 0
+    model = WorldModel.from_pretrained(whole / "model")
+    assert same(model.params.tokenizer, WorldModel.from_pretrained(tokenizer / "model").params.tokenizer)
+    other = write_set(tmp_path / "other", action_size=6)
+    tuned = ["finetune", whole / "model", "--mode", "transformer", "--trajectories", 2, *on[:4], "--data", other]
+    assert command(monkeypatch, capsys, *tuned, "--run-dir", tmp_path / "tuned")[0] == 0
+    assert WorldModel.from_pretrained(tmp_path / "tuned" / "model").config.transformer.action_size == 6
+
+
+def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, capsys):
+    on = ["--data", data, "--run-dir", tmp_path / "run", "--preset", "debug"]
+    code, said = command(monkeypatch, capsys, "pretrain", "transformer", *on)
+    assert code == 2 and "--tokenizer FOLDER" in said
+    code, said = command(monkeypatch, capsys, "finetune", tmp_path / "nowhere", *on)
+    assert code == 2 and "no such file" in said
+    code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on[:-1], "debgu")
+    assert code == 2 and "did you mean debug" in said
+    code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", "--data", tmp_path / "no set", *on[2:])
+    assert code == 2 and "is no data set" in said
+    silent = write_set(tmp_path / "silent", rewards=False)
+    for folder, sentence in ((silent, "no rewards to learn"), (write_set(tmp_path / "six", 6), "actions of 6 numbers")):
+        with pytest.raises(UsageError, match=sentence):
+            run.check_data(dataclasses.replace(config, data=(Part(folder),)))
