@@ -27,7 +27,7 @@ from agent.loop import Counts as LoopCounts
 from agent.loop import Loop, Schedule
 from agent.model_evaluation import evaluate_model
 from agent.replay import Episode, Replay, Segments, Transitions
-from world_model import WorldModelConfig
+from world_model import WorldModelConfig, WorldModelParams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +91,12 @@ class MBPO(Loop):
         seed: int,
         folder: pathlib.Path | None = None,
         perceptual: tokenizer.PerceptualWeights | None = None,
+        pretrained: WorldModelParams | None = None,
     ):
         """`held_out` episodes only measure the world model. `folder` mirrors both replays; None keeps them in memory.
 
-        `perceptual`: the weights of LPIPS, where the tokenizer's config asks for that loss.
+        `perceptual`: the weights of LPIPS, where the tokenizer's config asks for that loss. `pretrained`: weights that the
+        world model starts from instead of random ones.
         """
         agent = config.agent
         real = folder and folder / "real"
@@ -108,6 +110,8 @@ class MBPO(Loop):
         self.model = (
             None if config.world_model is None else world_model.init(config.world_model, self._key("model init"))
         )
+        if pretrained is not None:
+            self.model = self.model.with_params(pretrained)
         self.ready_batch: Batch | None = None
 
     def arrays(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Experiment:
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
     held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
     keep_checkpoints: int = 2
+    pretrained: str | None = None  # folder of a world model to start from, ours or published; sizes become its own
     mbpo: MBPOConfig = MBPOConfig()
     dreamerv3: DreamerConfig | None = DreamerConfig()
 

@@ -17,12 +17,14 @@ from experiments.demonstrations import collect, collect_random, load_folder
 from experiments.metric_weights import perceptual_weights
 from experiments.metrics import keep_first
 from experiments.preemption import StopRequest, stop_request
+from experiments.pretrained import start_from_pretrained
 from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
 from experiments.simulators import Simulator, simulator
 from tokenizer import PerceptualWeights
+from world_model import WorldModelParams
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed under which held-out episodes are collected, so that they share none with the demonstrations."""
@@ -42,10 +44,11 @@ def train(
     Raises RunFolderError, EpisodeError, UnknownTaskError, MetricWeightsError and Diverged, each with one sentence on
     what to do, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
     """
-    perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)
     env = simulator(experiment.task, experiment.render_quality, experiment.resolution)
     experiment = suited(experiment, env.action_space.shape[0], env.scripted or demonstrations is not None)
+    experiment, pretrained = start_from_pretrained(experiment)
+    perceptual = _perceptual(experiment, perceptual_file)  # before anything is collected in vain
     with (
         folder.claim(experiment, command),
         stop_request() as stop,
@@ -53,7 +56,7 @@ def train(
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
         given, held_out = _episodes(experiment, env, folder, demonstrations, display, stop)
-        loop = _loop(experiment, env, given, held_out, folder, perceptual)
+        loop = _loop(experiment, env, given, held_out, folder, perceptual, pretrained)
         score = _resume(loop, checkpoints, folder, display)
         with Recorder(folder, checkpoints, display, score) as recorder:
             for event in loop.events():
@@ -72,11 +75,12 @@ def _loop(
     held_out: list[Episode],
     folder: RunFolder,
     perceptual: PerceptualWeights | None,
+    pretrained: WorldModelParams | None,
 ) -> Loop:
     seed, mbpo = experiment.seed, experiment.mbpo
     if experiment.algorithm == "dreamerv3":
         return DreamerV3(experiment.dreamerv3, mbpo, env, demonstrations, seed, folder.replay)
-    return MBPO(mbpo, env, demonstrations, held_out, seed, folder.replay, perceptual)
+    return MBPO(mbpo, env, demonstrations, held_out, seed, folder.replay, perceptual, pretrained)
 
 
 def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> PerceptualWeights | None:

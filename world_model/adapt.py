@@ -1,4 +1,4 @@
-"""The same weights for another context length or action size: where fine-tuning starts from a published model."""
+"""The same weights for another context length or action size, or with rewards: where fine-tuning starts from a published model."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def with_action_size(
     flat.setdefault(bias, abstract[bias].replace(jnp.zeros(config.transformer.width)))
     # In the order of the model's own parameters, whatever was put in last.
     return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in abstract]))
+
+
+def with_reward_head(
+    config: WorldModelConfig, params: WorldModelParams
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model with a reward head, which says zero until it has learned; nothing changes where it has one."""
+    if config.transformer.reward_head:
+        return config, params
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=True))
+    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
+    flat = dict(nnx.to_flat_state(params.transformer))
+    new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
+    return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
 
 
 def pad_actions(actions: Array, action_size: int) -> Array:

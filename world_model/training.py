@@ -41,6 +41,13 @@ class WorldModelState:
     def params(self) -> WorldModelParams:
         return WorldModelParams(self.tokenizer.params, self.transformer.params)
 
+    def with_params(self, params: WorldModelParams) -> WorldModelState:
+        """Other weights, copied since training donates its state; optimizers and counters stay."""
+        copied = jax.tree.map(jnp.copy, params)
+        return WorldModelState(
+            self.tokenizer.replace(params=copied.tokenizer), self.transformer.replace(params=copied.transformer)
+        )
+
 
 def init(config: WorldModelConfig, key: Array) -> WorldModelState:
     """A new world model, from a random key."""

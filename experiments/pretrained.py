@@ -1,0 +1,30 @@
+"""Starting model-based reinforcement learning from a world model that has learned elsewhere (paper section 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments.config import Experiment, checked
+from experiments.errors import UsageError
+from world_model import WorldModel, WorldModelParams, with_reward_head
+
+
+def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldModelParams | None]:
+    """The experiment with the sizes of the model that it names, and that model's weights; None where it names none.
+
+    Layers that the model lacks for the task (actions, rewards) are added, zero. Codebooks are frozen, as in the paper.
+    Raises UsageError, with what to do, for an algorithm without a world model and for a model that does not fit.
+    """
+    folder, mbpo = experiment.pretrained, experiment.mbpo
+    if folder is None:
+        return experiment, None
+    if mbpo.world_model is None:
+        raise UsageError(f"--pretrained {folder} is for --algorithm mbpo: {experiment.algorithm} has no such world model")
+    try:
+        model = WorldModel.from_pretrained(folder, action_size=mbpo.agent.action_size)
+        config, params = with_reward_head(model.config, model.params)
+        tokenizer = dataclasses.replace(config.tokenizer, freeze_codebooks=config.tokenizer.quantizer == "vq")
+        sized = dataclasses.replace(mbpo.world_model, tokenizer=tokenizer, transformer=config.transformer)
+        return checked(dataclasses.replace(experiment, mbpo=dataclasses.replace(mbpo, world_model=sized))), params
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--pretrained {folder}: {error}") from error
