@@ -19,7 +19,7 @@ from agent.replay import Segments
 from experiments.data.augment import Augmentation
 from experiments.data.loader import Loader, LoaderConfig
 from experiments.pretraining.config import Pretraining, Stage
-from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate
+from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate, with_held_out
 from world_model import WorldModelParams
 
 STAGES = ("tokenizer", "transformer")
@@ -128,6 +128,8 @@ class Trainer:
         """Judge parts of the model on the held-out recordings, always the same segments."""
         config, params = self.config, self.model_params()
         batches = self._held_out()
+        if not batches:
+            return Validated(self.step, {}, None, None)
         metrics = {part: validate(self.model, params, part, batches, self.perceptual) for part in parts}
         return Validated(
             self.step,
@@ -137,8 +139,12 @@ class Trainer:
         )
 
     def _held_out(self) -> list[tuple]:
+        """Batches of held-out segments; none where every data set is a single recording."""
+        parts = with_held_out(self.config)
+        if not parts:
+            return []
         settings = dataclasses.replace(self._loader_config(VALIDATION_BATCH), augmentation=None)
-        loader = Loader(settings, self.config.data, "validation")
+        loader = Loader(settings, parts, "validation")
         batches = list(itertools.islice(loader, self.config.validation_batches))
         loader.close()
         return [(batch.frames_bthwc, self._actions(batch), batch.rewards_bt) for batch in batches]

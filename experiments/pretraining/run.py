@@ -71,6 +71,8 @@ def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, dis
         path = folder.videos / f"reconstruction-{event.step}.mp4"
         videos.write_mp4(path, videos.reconstruction_video(pair.real, pair.made), 4)
     metrics.write(Clock(), {"updates": event.step} | values)
+    if not event.metrics:
+        display.message("not judged: a data set of one recording holds none out")
     for part, found in event.metrics.items():
         said = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         display.message(f"held out, {part} after update {event.step}: {said}")

@@ -17,6 +17,7 @@ import world_model
 from agent.model_evaluation import Comparison, evaluate_model
 from agent.replay import Episode
 from experiments.data.augment import resize
+from experiments.data.loader import Part
 from experiments.data.recording import Recording
 from experiments.data.segments import members
 from experiments.data.store import Store
@@ -60,6 +61,12 @@ def reconstructed(config: WorldModelConfig, params: WorldModelParams, frames_bth
     tokens_bl, _ = world_model.tokenize(config, params, real)
     made = np.clip(np.asarray(world_model.detokenize(config, params, tokens_bl)), 0, 1)
     return Reconstructed(real, np.rint(made * 255).astype(np.uint8))
+
+
+def with_held_out(settings: Pretraining) -> tuple[Part, ...]:
+    """The data sets that have recordings to be judged on: at least two."""
+    share = settings.validation_share
+    return tuple(p for p in settings.data if len(members(Store(p.folder).names, "validation", share)))
 
 
 def imagined(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:

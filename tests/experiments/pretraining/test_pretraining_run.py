@@ -103,6 +103,14 @@ def test_only_the_part_that_a_mode_names_learns(config, params, tmp_path, mode):
     assert "validation/transformer/loss" in values(tmp_path / "run")[-1]
 
 
+def test_a_single_recording_is_learned_from_and_nothing_is_judged(config, params, tmp_path, capsys):
+    single = write_set(tmp_path / "single", recordings=1)
+    settings = dataclasses.replace(config, data=(Part(single),), transformer=Stage(0, 2), tokenizer=Stage(2, 2))
+    run.pretrain(settings, params, tmp_path / "run", "")
+    assert "not judged" in capsys.readouterr().err
+    assert not any(name.startswith("validation/") for line in values(tmp_path / "run") for name in line)
+
+
 def test_a_cosine_takes_as_long_as_its_stage(config):
     scheduled = dataclasses.replace(config, transformer=Stage(70, 2, cosine=True), tokenizer=Stage(30, 2)).scheduled
     assert scheduled.transformer_optimizer.decay_steps == 70
