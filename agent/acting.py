@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from jax import Array
 
 from agent import drqv2
@@ -29,9 +30,13 @@ class RandomActions:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def act(config: DrQv2Config, parameters: Parameters, observation_hwc: Array, std: Array, key: Array) -> Array:
-    """One action [A] in [-1, 1] for one uint8 observation [H, W, 3 * stack]; std 0 is the mean action."""
-    return drqv2.explore(config, parameters, observation_hwc[None], std, key)[0]
+def act(config: DrQv2Config, parameters: Parameters, observations_nhwc: Array, std: Array, key: Array) -> Array:
+    """Actions [N, A] in [-1, 1] for uint8 observations [N, H, W, 3 * stack]; std 0 is the mean action."""
+    return drqv2.explore(config, parameters, observations_nhwc, std, key)
+
+
+Parts = tuple[list, list, list, list]
+"""Of an episode: frames, actions, rewards, successes; growing."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -52,27 +57,38 @@ def imagination_policy(config: DrQv2Config, parameters: Parameters, std: Array) 
     return jax.tree_util.Partial(_stack_policy(config), parameters, std)
 
 
+def side_by_side(env: gymnasium.Env | VectorEnv) -> VectorEnv:
+    """One simulator as a vector environment of one, in this process; what is one already stays."""
+    if isinstance(env, VectorEnv):
+        return env
+    return SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.DISABLED)
+
+
 def play(
-    env: gymnasium.Env, seed: int, stack: int, choose: Callable[[np.ndarray, int], np.ndarray]
-) -> Iterator[tuple[int, tuple]]:
-    """Play one episode; after every agent step yield how many are done and the lists that `as_episode` takes.
+    envs: VectorEnv, seeds: Sequence[int], stack: int, choose: Callable[[np.ndarray, int], np.ndarray]
+) -> Iterator[tuple[int, list[Parts]]]:
+    """Play an episode in each of N simulators; after every step of all yield how many are done and what was played so far.
 
-    `choose(observation_hwc, step)` returns an action [A] in [-1, 1].
+    `choose(observations_nhwc, step)` returns actions [N, A] in [-1, 1]. All episodes have one length: ValueError where one
+    ends before the others.
     """
-    frames = [env.reset(seed=seed)[0]]
-    actions, rewards, successes, truncated = [], [], [], False
-    while not truncated:
-        observation = stacked(frames[-stack:], len(frames[-stack:]) - 1, stack)
-        action = np.clip(np.asarray(choose(observation, len(actions)), np.float32), -1, 1)
-        frame, reward, _, truncated, info = env.step(action)
-        frames.append(frame)
-        actions.append(action)
-        rewards.append(reward)
-        successes.append(info["success"])
-        yield len(actions), (frames, actions, rewards, successes)
+    frames_nhwc = envs.reset(seed=list(seeds))[0]
+    played: list[Parts] = [([frame], [], [], []) for frame in frames_nhwc]
+    truncated = np.zeros(len(played), bool)
+    while not truncated.any():
+        recent = [frames[-stack:] for frames, *_ in played]
+        observations = np.stack([stacked(frames, len(frames) - 1, stack) for frames in recent])
+        actions = np.clip(np.asarray(choose(observations, len(played[0][1])), np.float32), -1, 1)
+        frames_nhwc, rewards, _, truncated, info = envs.step(actions)
+        for parts, *step in zip(played, frames_nhwc, actions, rewards, info["success"], strict=True):
+            for column, value in zip(parts, step, strict=True):
+                column.append(value)
+        yield len(played[0][1]), played
+    if not truncated.all():
+        raise ValueError("episodes side by side must have the same length")
 
 
-def as_episode(parts: tuple[list, list, list, list]) -> Episode:
-    """The lists that `play` grows, as arrays."""
+def as_episode(parts: Parts) -> Episode:
+    """An episode that `play` has come to the end of."""
     frames, actions, rewards, successes = parts
     return Episode(np.stack(frames), np.stack(actions), np.asarray(rewards, np.float32), np.asarray(successes, bool))

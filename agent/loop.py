@@ -4,7 +4,7 @@ A loop yields events and touches no file but its replays'. What follows a border
 of the snapshot there and of the replays' files, whether or not the process was restarted: every random draw comes from the
 run's seed, the purpose of the draw and a counter, and nothing that was prepared or measured is carried over a border.
 An episode that is on disk when its turn comes was finished by a process that was killed: it is taken as it is, and only
-the learning beside it is done again.
+the learning beside it is done again. Episodes are played by groups, one in each simulator.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, Self
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from agent import guards
-from agent.acting import RandomActions, as_episode, play
+from agent.acting import Parts, RandomActions, as_episode, play, side_by_side
 from agent.events import (
     Border,
     CheckpointDue,
@@ -40,7 +41,7 @@ class Schedule:
     """When a run acts, is judged and is saved: the same for every algorithm that is compared."""
 
     agent_steps: int = 50_000
-    random_agent_steps: int = 2000
+    random_agent_steps: int = 2000  # episodes that begin before are random to their end
     replay_episodes: int = 2000  # newest real episodes kept, besides the demonstrations
     random_actions: RandomActions = RandomActions()
     evaluate_every_agent_steps: int = 5000
@@ -82,7 +83,7 @@ class Loop:
     def __init__(
         self,
         schedule: Schedule,
-        env: gymnasium.Env,
+        env: gymnasium.Env | VectorEnv,
         replay: Replay,
         demonstrations: Sequence[Episode],
         seed: int,
@@ -90,9 +91,14 @@ class Loop:
         stack: int,
         action_size: int,
     ):
-        """`stack`: frames that the policy sees at a time. The demonstrations go into the replay."""
-        self.schedule, self.env, self.replay, self.seed = schedule, env, replay, seed
-        self.action_repeat = env.unwrapped.action_repeat
+        """`stack`: frames that the policy sees at a time. The demonstrations go into the replay.
+
+        Every simulator has `action_repeat`, `episode_agent_steps` (all episodes last as long) and `simulator_state()`.
+        """
+        self.schedule, self.envs, self.replay, self.seed = schedule, side_by_side(env), replay, seed
+        self.action_repeat, self.episode_agent_steps = (
+            self.envs.get_attr(name)[0] for name in ("action_repeat", "episode_agent_steps")
+        )
         for episode in demonstrations:
             self.replay.add(episode, demonstration=True)
         self.demonstrations = len(demonstrations)
@@ -114,23 +120,23 @@ class Loop:
         """What there is to learn before an episode that the policy acts in."""
         raise NotImplementedError
 
-    def _act(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """The exploring policy's action [A], while the updates of this agent step have been started."""
+    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """The exploring policy's actions [N, A], while the updates of these N agent steps have been started."""
         raise NotImplementedError
 
-    def _act_best(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """The action [A] in an evaluation."""
+    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """The actions [N, A] in an evaluation."""
         raise NotImplementedError
 
-    def _relive(self, episode: Episode, step: int) -> None:
-        """All of `_act` that leaves a trace in the state, for a step that was taken by a process that was killed."""
+    def _relive(self, episodes: Sequence[Episode], step: int) -> None:
+        """All of `_act` that leaves a trace in the state, for steps that were taken by a process that was killed."""
         raise NotImplementedError
 
-    def _learned_step(self) -> None:
-        """What follows every agent step that the policy took."""
+    def _learned_steps(self, count: int) -> None:
+        """What follows so many agent steps that the policy took."""
 
-    def _finished(self, episode: Episode) -> None:
-        """What follows an episode, which is in the replay now."""
+    def _finished(self, episode: Episode, place: int) -> None:
+        """What follows an episode of simulator `place`, which is in the replay now."""
 
     def _judge(self) -> Iterator[Event]:
         """What is judged besides the policy."""
@@ -165,14 +171,13 @@ class Loop:
         Resets the environment.
         """
         snapshot = self.snapshot()
-        frame, _ = self.env.reset(seed=self._episode_seed("episode", self.counts.episodes))
-        simulator = getattr(self.env.unwrapped, "simulator_state", dict)()
+        frames_nhwc, _ = self.envs.reset(seed=self._episode_seeds("episode", self.counts.episodes))
         return {
             "arrays": snapshot.arrays,
             "counts": snapshot.counts,
             "seed": self.seed,
             "real": [vars(episode) for episode in self.replay.episodes],
-            "next_episode": {"frame": frame, **simulator},
+            "next_episodes": {"frames": frames_nhwc, "simulators": self.envs.call("simulator_state")},
         }
 
     @property
@@ -181,7 +186,7 @@ class Loop:
 
     @property
     def acts(self) -> bool:
-        """Whether the policy takes the next agent step."""
+        """Whether the policy plays the episodes that begin now."""
         return self.counts.agent_steps >= self.schedule.random_agent_steps
 
     def _rng(self, purpose: str, counter: int = 0) -> np.random.Generator:
@@ -190,8 +195,9 @@ class Loop:
     def _key(self, purpose: str, counter: int = 0) -> jax.Array:
         return jax.random.key(int(self._rng(purpose, counter).integers(2**31)))
 
-    def _episode_seed(self, purpose: str, index: int) -> int:
-        return int(self._rng(purpose, index).integers(2**31))
+    def _episode_seeds(self, purpose: str, first: int) -> list[int]:
+        """Of the episodes that the simulators play side by side."""
+        return [int(self._rng(purpose, first + place).integers(2**31)) for place in range(self.envs.num_envs)]
 
     # --- a run --------------------------------------------------------------------------------------------------------
 
@@ -204,13 +210,13 @@ class Loop:
                 return
             if self.acts:
                 yield from self._prepare()
-            yield from self._play_episode()
+            yield from self._play_episodes()
 
     def _crossed(self, interval: int) -> bool:
-        """Whether the last episode passed a multiple of `interval` agent steps."""
+        """Whether the last episodes passed a multiple of `interval` agent steps."""
         if self.counts.agent_steps == 0:
             return False
-        before = self.counts.agent_steps - self.replay.episodes[-1].length
+        before = self.counts.agent_steps - self.envs.num_envs * self.episode_agent_steps
         return self.counts.agent_steps // interval > before // interval
 
     def _border(self) -> Iterator[Event]:
@@ -234,45 +240,56 @@ class Loop:
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
-    def _play_episode(self) -> Iterator[Event]:
-        """One real episode; the learner computes while the simulator steps."""
-        index, finished = self.counts.episodes, self.replay.next_on_disk()
-        parts: tuple = ()
-        for done, parts in self._played(index) if finished is None else self._relived(finished):
-            self.counts = self.counts.plus(agent_steps=1)
-            if self.counts.agent_steps > self.schedule.random_agent_steps:
-                self._learned_step()
+    def _play_episodes(self) -> Iterator[Event]:
+        """A real episode in each simulator; the learner computes while they step."""
+        first, count, acts = self.counts.episodes, self.envs.num_envs, self.acts
+        finished, played = self.replay.next_on_disk(count), []
+        whole = len(finished) == count
+        for done, played in self._relived(finished, acts) if whole else self._played(first, acts):
+            self.counts = self.counts.plus(agent_steps=count)
+            if acts:
+                self._learned_steps(count)
             told = done % METRICS_EVERY_AGENT_STEPS == 0
             yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told)
-        episode = as_episode(parts) if finished is None else finished
-        self.replay.add(episode)
-        self._finished(episode)
-        self.counts = self.counts.plus(episodes=1)
+        episodes = finished + [as_episode(parts) for parts in played[len(finished) :]]
+        for place, episode in enumerate(episodes):
+            self.replay.add(episode)
+            self._finished(episode, place)
+            self.counts = self.counts.plus(episodes=1)
         yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told=True)
-        yield EpisodeFinished(self.clock, index, episode.total_reward, episode.success)
+        for place, episode in enumerate(episodes):
+            yield EpisodeFinished(self.clock, first + place, episode.total_reward, episode.success)
 
-    def _played(self, index: int) -> Iterator[tuple[int, tuple]]:
-        """An episode of the simulator."""
-        return play(self.env, self._episode_seed("episode", index), self.stack, self._explore)
+    def _played(self, first: int, acts: bool) -> Iterator[tuple[int, list[Parts]]]:
+        """Episodes of the simulators, by the policy or at random."""
+        places = range(self.envs.num_envs)
 
-    def _relived(self, episode: Episode) -> Iterator[tuple[int, tuple]]:
-        """A finished episode again: what is learned beside it, step by step, without the simulator."""
-        for step in range(episode.length):
-            if self.acts:
-                self._relive(episode, step)
-            yield step + 1, ()
+        def at_random(observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+            return np.stack([self._random_action(first + place, step) for place in places])
 
-    def _explore(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """A random action [A] at first, then the policy's. Raises Diverged where that is not finite."""
-        now, kind = self.counts.agent_steps, self.schedule.random_actions
-        if not self.acts:
-            rng = self._rng("random action", now // kind.hold_agent_steps)
-            return kind.draw(rng, self.action_size)
-        action = self._act(observation_hwc, step)
-        if not np.isfinite(action).all():
+        return play(
+            self.envs, self._episode_seeds("episode", first), self.stack, self._explore if acts else at_random
+        )
+
+    def _relived(self, episodes: Sequence[Episode], acts: bool) -> Iterator[tuple[int, list[Parts]]]:
+        """Finished episodes again: what is learned beside them, step by step, without the simulators."""
+        for step in range(episodes[0].length):
+            if acts:
+                self._relive(episodes, step)
+            yield step + 1, []
+
+    def _explore(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """The policy's actions [N, A]. Raises Diverged where those are not finite."""
+        actions = self._act(observations_nhwc, step)
+        if not np.isfinite(actions).all():
             self.metrics.take()  # raises with the loss it came from
-            raise guards.Diverged("the policy's action", now)
-        return action
+            raise guards.Diverged("the policy's action", self.counts.agent_steps)
+        return actions
+
+    def _random_action(self, episode: int, step: int) -> np.ndarray:
+        kind = self.schedule.random_actions
+        held = (episode * self.episode_agent_steps + step) // kind.hold_agent_steps
+        return kind.draw(self._rng("random action", held), self.action_size)
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
@@ -284,13 +301,13 @@ class Loop:
         due = now == 0 or every or now >= schedule.agent_steps
         if not due or self.counts.evaluated_agent_steps == now:
             return
-        episodes = []
-        for index in range(schedule.evaluation_episodes):
+        episodes: list[Episode] = []
+        while (missing := schedule.evaluation_episodes - len(episodes)) > 0:
             yield Border(self.clock, self.snapshot())
-            yield Progress(self.clock, "evaluation", index, schedule.evaluation_episodes)
-            for _, parts in play(self.env, self._episode_seed("evaluation", index), self.stack, self._act_best):
-                pass
-            episodes.append(as_episode(parts))
+            yield Progress(self.clock, "evaluation", len(episodes), schedule.evaluation_episodes)
+            seeds = self._episode_seeds("evaluation", len(episodes))
+            *_, (_, played) = play(self.envs, seeds, self.stack, self._act_best)
+            episodes += [as_episode(parts) for parts in played[:missing]]
         yield Progress(self.clock, "evaluation", len(episodes), schedule.evaluation_episodes)
         self.counts = dataclasses.replace(self.counts, evaluated_agent_steps=now)
         yield Evaluated(

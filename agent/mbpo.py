@@ -15,6 +15,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 import tokenizer
 import world_model
@@ -85,7 +86,7 @@ class MBPO(Loop):
     def __init__(
         self,
         config: MBPOConfig,
-        env: gymnasium.Env,
+        env: gymnasium.Env | VectorEnv,
         demonstrations: Sequence[Episode],
         held_out: Sequence[Episode],
         seed: int,
@@ -139,28 +140,30 @@ class MBPO(Loop):
         yield from self._prepare_model()
         yield from self._prepare_agent()
 
-    def _play_episode(self) -> Iterator[Event]:
-        self.ready_batch = None  # drawn before the replay had its newest episode
-        return super()._play_episode()
+    def _play_episodes(self) -> Iterator[Event]:
+        self.ready_batch = None  # drawn before the replay had its newest episodes
+        return super()._play_episodes()
 
-    def _act(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """Choose an action, then start the updates of this agent step: they run while the simulator does."""
+    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """Choose actions, then start the updates of these agent steps: they run while the simulators do."""
         now, agent = self.counts.agent_steps, self.config.agent
         std = drqv2.noise_std(agent, now)
-        action = np.asarray(act(agent, self.agent.parameters, observation_hwc, std, self._key("action", now)))
-        if np.isfinite(action).all():
-            self._learn_beside()
-        return action
+        actions = np.asarray(act(agent, self.agent.parameters, observations_nhwc, std, self._key("action", now)))
+        if np.isfinite(actions).all():
+            self._learn_beside(len(actions))
+        return actions
 
-    def _relive(self, episode: Episode, step: int) -> None:
-        self._learn_beside()
+    def _relive(self, episodes: Sequence[Episode], step: int) -> None:
+        self._learn_beside(len(episodes))
 
-    def _learn_beside(self) -> None:
-        """Start the updates of this agent step."""
-        self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
+    def _learn_beside(self, agent_steps: int) -> None:
+        """Start the updates of so many agent steps."""
+        for _ in range(agent_steps):
+            self._learn(self.ready_batch if self.ready_batch is not None else self._draw_batch())
+            self.ready_batch = None
 
-    def _learned_step(self) -> None:
-        self._model_updates()
+    def _learned_steps(self, count: int) -> None:
+        self._model_updates(count)
         self.ready_batch = self._draw_batch()
 
     # --- the actor-critic ---------------------------------------------------------------------------------------
@@ -229,8 +232,8 @@ class MBPO(Loop):
                     yield Border(self.clock, self.snapshot())
             yield from self._checkpoint()
 
-    def _model_updates(self) -> None:
-        """Whatever of the model's schedule falls on this agent step."""
+    def _model_updates(self, agent_steps: int) -> None:
+        """Whatever of the model's schedule falls on the last agent steps."""
         if self.model is None or not self.counts.rollouts:
             return
         schedule, env_steps = self.config.model, self.clock.env_steps
@@ -242,7 +245,7 @@ class MBPO(Loop):
         for interval, act_once in duties:
             if interval is None:
                 continue
-            for _ in range(env_steps // interval - (env_steps - self.action_repeat) // interval):
+            for _ in range(env_steps // interval - (env_steps - agent_steps * self.action_repeat) // interval):
                 act_once()
 
     def _segments(self, purpose: str, counter: int, batch: int) -> Segments:
@@ -303,9 +306,9 @@ class MBPO(Loop):
         if self.model is not None and self.counts.rollouts:
             yield self._judge_model()
 
-    def _act_best(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
+    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
         return np.asarray(
-            act(self.config.agent, self.agent.parameters, observation_hwc, jnp.float32(0), jax.random.key(0))
+            act(self.config.agent, self.agent.parameters, observations_nhwc, jnp.float32(0), jax.random.key(0))
         )
 
     def _judge_model(self) -> ModelEvaluated:

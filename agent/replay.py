@@ -7,6 +7,7 @@ which random generator draws: a batch is a function of the replay's contents and
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import zipfile
@@ -225,10 +226,12 @@ class Replay:
         self.demonstrations += int(demonstration)
         del self.episodes[self.demonstrations : len(self.episodes) - (self.added - self._oldest(self.added))]
 
-    def next_on_disk(self) -> Episode | None:
-        """The episode that comes after those added, where a process that was killed had finished it."""
-        path = None if self.folder is None else self._path(self.added)
-        return None if path is None or not path.exists() else load_episode(path)
+    def next_on_disk(self, count: int) -> list[Episode]:
+        """Up to `count` episodes that come after those added, where a process that was killed had finished them."""
+        if self.folder is None:
+            return []
+        paths = [self._path(number) for number in range(self.added, self.added + count)]
+        return [load_episode(path) for path in itertools.takewhile(pathlib.Path.exists, paths)]
 
     def prune(self, count: int) -> None:
         """Remove the files that no replay needs to which `count` episodes or more were added."""

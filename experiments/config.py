@@ -24,6 +24,7 @@ class Experiment:
     task: str = "handle-press"
     algorithm: Literal["mbpo", "drqv2", "dreamerv3"] = "mbpo"
     seed: int = 0
+    num_envs: int = 1  # simulators that play side by side; more than one get processes of their own
     render_quality: Quality = "fast"
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
     held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
@@ -47,6 +48,8 @@ def checked(experiment: Experiment) -> Experiment:
     Raises ValueError, with what to do, for values that do not fit each other.
     """
     mbpo = experiment.mbpo
+    if experiment.num_envs < 1:
+        raise ValueError(f"--num-envs is {experiment.num_envs}, but a run needs at least 1 simulator")
     if mbpo.replay_episodes < 1:
         raise ValueError(f"--mbpo.replay-episodes is {mbpo.replay_episodes}, but a replay keeps at least 1 episode")
     if experiment.algorithm == "dreamerv3":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from agent.acting import RandomActions, as_episode, play
+from agent.acting import RandomActions, as_episode, play, side_by_side
 from agent.events import Clock, Progress
 from agent.replay import Episode, EpisodeError, load_episode, save_episode
 from experiments.errors import UsageError
@@ -87,9 +87,8 @@ def random_episode(env: MetaWorld, rng: np.random.Generator, kind: RandomActions
 
 
 def _played(env: MetaWorld, rng: np.random.Generator, choose: Callable[[np.ndarray, int], np.ndarray]) -> Episode:
-    parts: tuple = ()
-    for _, parts in play(env, int(rng.integers(2**31)), 1, choose):
-        pass
+    seeds = [int(rng.integers(2**31))]
+    *_, (_, (parts,)) = play(side_by_side(env), seeds, 1, lambda seen, step: np.asarray(choose(seen[0], step))[None])
     return as_episode(parts)
 
 

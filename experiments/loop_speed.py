@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from agent.acting import play
+from agent.acting import play, side_by_side
 from agent.events import EpisodeFinished
 from agent.mbpo import MBPO
 from agent.replay import Episode
@@ -63,10 +63,10 @@ def _turn(experiment: Experiment, env: MetaWorld, demonstrations: list[Episode],
         together = _episodes(experiment, env, demonstrations, seed, pathlib.Path(folder))
         # The episodes are there now, so that a second loop only learns beside them.
         learner = _episodes(experiment, env, demonstrations, seed, pathlib.Path(folder))
-    still = np.zeros(env.action_space.shape, np.float32)
+    still, envs = np.zeros((1, *env.action_space.shape), np.float32), side_by_side(env)
     start = time.perf_counter()
     for index in range(EPISODES):
-        for _ in play(env, index, experiment.mbpo.agent.stack, lambda observation, step: still):
+        for _ in play(envs, [index], experiment.mbpo.agent.stack, lambda observation, step: still):
             pass
     return time.perf_counter() - start, learner, together
 

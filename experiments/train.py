@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterable
 
+from gymnasium.vector import VectorEnv
+
+from agent.acting import side_by_side
 from agent.events import Border, Progress
 from agent.loop import Loop, Snapshot
 from agent.mbpo import MBPO
@@ -22,7 +26,7 @@ from experiments.progress import ProgressDisplay
 from experiments.recorder import Recorder
 from experiments.report import write_report
 from experiments.run_folder import RunFolder
-from experiments.simulators import Simulator, simulator
+from experiments.simulators import Processes, Simulator, simulator
 from tokenizer import PerceptualWeights
 from world_model import WorldModelParams
 
@@ -42,7 +46,7 @@ def train(
     demonstrations: a folder of episode files to start from instead of collecting scripted ones.
     perceptual_file: a file for `metric_weights.perceptual_weights` instead of the installed package.
     Raises RunFolderError, EpisodeError, UnknownTaskError, MetricWeightsError and Diverged, each with one sentence on
-    what to do, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
+    what to do, SimulatorDiedError, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
     """
     folder = RunFolder(run_dir)
     env = simulator(experiment.task, experiment.render_quality, experiment.resolution)
@@ -56,21 +60,29 @@ def train(
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
         given, held_out = _episodes(experiment, env, folder, demonstrations, display, stop)
-        loop = _loop(experiment, env, given, held_out, folder, perceptual, pretrained)
-        score = _resume(loop, checkpoints, folder, display)
-        with Recorder(folder, checkpoints, display, score) as recorder:
-            for event in loop.events():
-                recorder.record(event)
-                if stop.made and isinstance(event, Border):
-                    recorder.save(event)
-                    stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
-        env.close()
+        with contextlib.closing(_simulators(experiment, env)) as envs:
+            loop = _loop(experiment, envs, given, held_out, folder, perceptual, pretrained)
+            score = _resume(loop, checkpoints, folder, display)
+            with Recorder(folder, checkpoints, display, score) as recorder:
+                for event in loop.events():
+                    recorder.record(event)
+                    if stop.made and isinstance(event, Border):
+                        recorder.save(event)
+                        stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
         return write_report([folder])
+
+
+def _simulators(experiment: Experiment, env: Simulator) -> VectorEnv:
+    """The one simulator that is there, or as many new ones as are asked for, in processes."""
+    if experiment.num_envs == 1:
+        return side_by_side(env)
+    env.close()
+    return Processes(experiment.num_envs, experiment.task, experiment.render_quality, experiment.resolution)
 
 
 def _loop(
     experiment: Experiment,
-    env: Simulator,
+    envs: VectorEnv,
     demonstrations: list[Episode],
     held_out: list[Episode],
     folder: RunFolder,
@@ -79,8 +91,8 @@ def _loop(
 ) -> Loop:
     seed, mbpo = experiment.seed, experiment.mbpo
     if experiment.algorithm == "dreamerv3":
-        return DreamerV3(experiment.dreamerv3, mbpo, env, demonstrations, seed, folder.replay)
-    return MBPO(mbpo, env, demonstrations, held_out, seed, folder.replay, perceptual, pretrained)
+        return DreamerV3(experiment.dreamerv3, mbpo, envs, demonstrations, seed, folder.replay)
+    return MBPO(mbpo, envs, demonstrations, held_out, seed, folder.replay, perceptual, pretrained)
 
 
 def _perceptual(experiment: Experiment, path: str | os.PathLike | None) -> PerceptualWeights | None:

@@ -24,6 +24,8 @@ class Dot(gymnasium.Env):
 
     def __init__(self, side: int = 64):
         self.side = side
+        self.observation_space = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (4,), np.float32)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -33,6 +35,9 @@ class Dot(gymnasium.Env):
     def step(self, action):
         self.left -= 1
         return self._picture(), float(action[0]), False, self.left == 0, {"success": False}
+
+    def simulator_state(self):
+        return {"left": self.left}
 
     def _picture(self):
         return self.np_random.integers(256, size=(self.side, self.side, 3), dtype=np.uint8)

@@ -2,14 +2,17 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
-from borders import Dot, check_that_all_lead_to, kept, on_device, whole_run
+from borders import Dot, check_that_all_lead_to, end_of, kept, on_device, whole_run
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from agent.drqv2 import DrQv2Config
 from agent.events import Border, CheckpointDue
 from agent.guards import Diverged
 from agent.mbpo import MBPO, MBPOConfig
 from agent.networks import NetworkConfig
+from agent.replay import load_episode, save_episode
 from world_model import WorldModelConfig
 
 AGENT = DrQv2Config(NetworkConfig(encoder="patches", channels=4, features=4, hidden=8), batch=4, updates_per_agent_step=1)
@@ -37,6 +40,36 @@ def test_every_border_leads_to_the_same_end(tmp_path):
     resumable = [state for state, _ in borders if state.counts["agent_steps"] >= 25]  # the files of earlier ones are gone
     assert {CheckpointDue, Border} <= {kind for _, kind in borders}
     check_that_all_lead_to(finished, [borders[0][0], *resumable[:-1]], loop, tmp_path / "whole")
+
+
+def several(folder, config: MBPOConfig = CONFIG) -> MBPO:
+    """Three simulators side by side, in this process."""
+    return MBPO(config, SyncVectorEnv([Dot] * 3, autoreset_mode=AutoresetMode.DISABLED), [], [], 0, folder)
+
+
+def test_every_border_leads_to_the_same_end_with_several_simulators(tmp_path):
+    config = dataclasses.replace(CONFIG, agent_steps=40, replay_episodes=9)
+    borders, finished = whole_run(several(tmp_path / "whole", config))
+    assert finished["counts"]["agent_steps"] == 45  # the last three episodes are finished
+    assert finished["counts"]["episodes"] == len(finished["real"]) == 9
+    assert finished["counts"]["agent_updates"] == CONFIG.initial_agent_updates + 45 - 15  # of 10 random steps
+    states = [state for state, _ in borders if state.counts["agent_steps"] in (15, 30)]
+    check_that_all_lead_to(
+        finished, [borders[0][0], *states[:: len(states) // 3]], lambda folder: several(folder, config), tmp_path / "whole"
+    )
+
+
+def test_what_a_killed_process_had_finished_of_a_group_is_kept(tmp_path):
+    config = dataclasses.replace(CONFIG, agent_steps=30, replay_episodes=9)
+    _, finished = whole_run(several(tmp_path / "run", config))
+    kept_path = tmp_path / "run" / "real" / "000000.npz"
+    episode = load_episode(kept_path)
+    save_episode(kept_path, dataclasses.replace(episode, rewards=episode.rewards + 7))
+    for number in (2, 5):
+        (tmp_path / "run" / "real" / f"{number:06d}.npz").unlink()
+    again = end_of(several(tmp_path / "run", config))
+    np.testing.assert_array_equal(again["real"][0]["rewards"], finished["real"][0]["rewards"] + 7)
+    np.testing.assert_array_equal(again["real"][2]["frames"], finished["real"][2]["frames"])
 
 
 def test_a_finished_run_has_nothing_left_to_tell(tmp_path):

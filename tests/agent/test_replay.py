@@ -173,11 +173,11 @@ def test_an_episode_that_a_killed_process_had_finished_is_the_next_one(tmp_path,
     filled(tmp_path, make_episode, 3)
     again = Replay(tmp_path, 3, 3, 0.9, 2)
     again.reload(1 + 2, demonstrations=1)
-    found = again.next_on_disk()
+    (found,) = again.next_on_disk(3)
     assert found.frames[0, 0, 0, 0] == 20
     again.add(found)
-    assert again.next_on_disk() is None
-    assert Replay(None, 3, 3, 0.9).next_on_disk() is None
+    assert again.next_on_disk(1) == []
+    assert Replay(None, 3, 3, 0.9).next_on_disk(1) == []
 
 
 def test_an_episode_with_an_action_that_is_no_number_is_refused(make_episode):

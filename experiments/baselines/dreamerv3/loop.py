@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.vector import VectorEnv
 from jax import Array
 
 from agent.events import Border, Event
@@ -54,23 +55,23 @@ class DreamerV3(Loop):
         self,
         config: DreamerConfig,
         schedule: Schedule,
-        env: gymnasium.Env,
+        env: gymnasium.Env | VectorEnv,
         demonstrations: Sequence[Episode],
         seed: int,
         folder: pathlib.Path | None = None,
     ):
-        """`env.unwrapped` says `episode_agent_steps`, how long an episode is. `folder` mirrors the replay."""
+        """`folder` mirrors the replay."""
         replay = Replay(folder and folder / "real", 1, 1, config.discount, schedule.replay_episodes)
         super().__init__(schedule, env, replay, demonstrations, seed, Counts(), 1, config.model.action_size)
         self.config = config
-        length = env.unwrapped.episode_agent_steps
-        capacity = min(schedule.replay_episodes, math.ceil(schedule.agent_steps / length))
+        length, group = self.episode_agent_steps, self.envs.num_envs
+        capacity = min(schedule.replay_episodes, group * math.ceil(schedule.agent_steps / (length * group)))
         longest = max([length + 1, *(len(episode.frames) for episode in demonstrations)])
         self.rows = Rows(self.demonstrations, capacity, longest)
         self.agent = agent.init(config, self._key("agent init"))
         self.latents = memory.blank(config.model, self.rows.count)
-        self.carry: Carry | None = None  # None: nothing seen of this episode
-        self.seen: dict[int, State] = {}  # of this episode, by its agent steps
+        self.carry: Carry | None = None  # None: nothing seen of these episodes
+        self.seen: dict[int, State] = {}  # [N] of these episodes, by their agent steps
         self.evaluation_carry: Carry | None = None
 
     def arrays(self) -> dict[str, Any]:
@@ -84,42 +85,46 @@ class DreamerV3(Loop):
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
-    def _play_episode(self) -> Iterator[Event]:
+    def _play_episodes(self) -> Iterator[Event]:
         self.carry, self.seen = None, {}
-        return super()._play_episode()
+        return super()._play_episodes()
 
-    def _act(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """Choose an action, then start the updates of this agent step: they run while the simulator does."""
+    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """Choose actions, then start the updates of these agent steps: they run while the simulators do."""
         key = self._key("action", self.counts.agent_steps)
-        self.carry, action = self._policy(self.carry, observation_hwc, key, explore=True)
+        self.carry, actions = self._policy(self.carry, observations_nhwc, key, explore=True)
         self.seen[step] = self.carry.state
-        if np.isfinite(action).all():
-            while self.counts.updates < self._owed(self.counts.agent_steps + 1):
+        if np.isfinite(actions).all():
+            while self.counts.updates < self._owed(self.counts.agent_steps + len(actions)):
                 self._update()
-        return action
+        return actions
 
-    def _relive(self, episode: Episode, step: int) -> None:
-        self._act(episode.frames[step], step)
+    def _relive(self, episodes: Sequence[Episode], step: int) -> None:
+        self._act(np.stack([episode.frames[step] for episode in episodes]), step)
 
-    def _act_best(self, observation_hwc: np.ndarray, step: int) -> np.ndarray:
-        """The mean action; the latents before it are drawn."""
-        before = self.evaluation_carry if step else None
-        self.evaluation_carry, action = self._policy(before, observation_hwc, self._key("evaluation", step), False)
-        return action
+    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        """The mean actions; the latents before them are drawn."""
+        before, key = self.evaluation_carry if step else None, self._key("evaluation", step)
+        self.evaluation_carry, actions = self._policy(before, observations_nhwc, key, explore=False)
+        return actions
 
     def _policy(
-        self, before: Carry | None, observation_hwc: np.ndarray, key: Array, explore: bool
+        self, before: Carry | None, observations_nhwc: np.ndarray, key: Array, explore: bool
     ) -> tuple[Carry, np.ndarray]:
         model = self.config.model
-        before = agent.initial_carry(model, 1) if before is None else before
-        carry, actions = agent.policy(model, self.agent.parameters, before, observation_hwc[None], key, explore)
-        return carry, np.asarray(actions)[0]
+        before = agent.initial_carry(model, len(observations_nhwc)) if before is None else before
+        carry, actions = agent.policy(model, self.agent.parameters, before, observations_nhwc, key, explore)
+        return carry, np.asarray(actions)
 
-    def _finished(self, episode: Episode) -> None:
+    def _finished(self, episode: Episode, place: int) -> None:
         """Remember what the policy knew at every step; where it did not act, it knew nothing."""
-        nothing = agent.initial_carry(self.config.model, 1).state
-        seen = jax.device_get([self.seen.get(step, nothing) for step in range(self.rows.frames)])
-        states = State(*(np.concatenate(column) for column in zip(*seen, strict=True)))
+        nothing = jax.device_get(agent.initial_carry(self.config.model, 1).state)
+        seen = jax.device_get(self.seen)
+        known = [
+            jax.tree.map(lambda x: x[place], seen[step]) if step in seen else jax.tree.map(lambda x: x[0], nothing)
+            for step in range(self.rows.frames)
+        ]
+        states = State(*(np.stack(column) for column in zip(*known, strict=True)))
         rows = self.rows.of_episode(self.replay.added - 1) + np.arange(self.rows.frames, dtype=np.int32)
         self.latents = _remember(self.latents, rows, states)
 
