@@ -215,6 +215,20 @@ def _finetune(arguments: Sequence[str]) -> int:
     return run_finetune(arguments, _typed("finetune", arguments))
 
 
+def _evaluate(arguments: Sequence[str]) -> int:
+    """Measure how well a world model predicts video it has not learned from; writes JSON, CSV, videos and a page."""
+    from experiments.evaluation.command import run_evaluate
+
+    return run_evaluate(arguments, _evaluate.__doc__)
+
+
+def _predict(arguments: Sequence[str]) -> int:
+    """Predict futures of recordings and write them as videos beside what happened."""
+    from experiments.evaluation.command import run_predict
+
+    return run_predict(arguments, _predict.__doc__)
+
+
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
     from experiments import bench, hot_paths, presets, rendering
@@ -251,6 +265,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "pretrain": _pretrain,
     "finetune": _finetune,
+    "evaluate": _evaluate,
+    "predict": _predict,
     "report": _report,
     "curves": _curves,
     "collect-demos": _collect_demos,

@@ -114,7 +114,7 @@ def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = N
     path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     evaluations = [row for folder in folders for row in summary.rows(folder)] if len(runs) > 1 else []
-    page = _template().render(runs=runs, run=runs[0], plots=_plots(runs, evaluations))
+    page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, evaluations))
     write_atomically(path, page)
     return path
 
@@ -242,7 +242,8 @@ def _bytes(count: int) -> str:
     return f"{count:.3g} GB"
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page by the name of its file, here or in a folder here. Everything that is put into it is text unless marked."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
@@ -251,4 +252,4 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"bytes": _bytes, "duration": format_duration}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

@@ -50,7 +50,7 @@ STYLE = {
 def success_curve(runs: Runs, over: str) -> Markup | None:
     """Share of successful evaluation episodes, with its 95% Wilson interval. None where nothing was evaluated."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(), None
+        figure, axes = new_figure(), None
         for index, (name, lines) in enumerate(runs.items()):
             x, success = series(lines, "eval/success", over)
             if len(x):
@@ -69,7 +69,7 @@ def success_curve(runs: Runs, over: str) -> Markup | None:
 def return_curve(runs: Runs, over: str) -> Markup | None:
     """Mean return of evaluations; for a single run also every training episode and their mean of ten."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(), None
+        figure, axes = new_figure(), None
         for index, (name, lines) in enumerate(runs.items()):
             x, returns = series(lines, "eval/return", over)
             if len(x):
@@ -121,7 +121,7 @@ def _error_curves(runs: Runs, drawn: list[tuple], title: str, under: str) -> Mar
     if not any(len(x) for x, _, _ in drawn):
         return None
     with matplotlib.rc_context(STYLE):
-        figure = _figure()
+        figure = new_figure()
         axes = figure.subplots()
         for index, (x, error, label) in enumerate(drawn):
             axes.plot(x, error, color=COLOURS[index % len(COLOURS)], marker="o", markersize=4, label=label)
@@ -140,7 +140,7 @@ def small_curve(lines: Lines, name: str) -> Markup | None:
     if not len(x):
         return None
     with matplotlib.rc_context(STYLE | {"font.size": 8, "axes.titlesize": 8}):
-        figure = _figure(2.5, 1.6)
+        figure = new_figure(2.5, 1.6)
         axes = figure.subplots()
         axes.plot(in_axis_units(x, "wall_seconds"), values, color=COLOURS[0], alpha=0.3, linewidth=0.8)
         axes.plot(in_axis_units(x, "wall_seconds"), _mean_of_last(values, max(len(values) // 30, 1)), color=COLOURS[0])
@@ -151,7 +151,7 @@ def small_curve(lines: Lines, name: str) -> Markup | None:
         return as_svg(figure, name)
 
 
-def _figure(width: float = 4.6, height: float = 2.9) -> Figure:
+def new_figure(width: float = 4.6, height: float = 2.9) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 

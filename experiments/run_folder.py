@@ -2,6 +2,7 @@
 
     config.yaml   the resolved configuration and the sessions (version, commit, command) that worked in the folder
     metrics.jsonl checkpoints/ replay/ videos/ report.html
+    model/        of a finished run that trains a world model: what `WorldModel.from_pretrained` reads
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class RunFolder:
         self.replay = self.path / "replay"
         self.videos = self.path / "videos"
         self.report = self.path / "report.html"
+        self.model = self.path / "model"
 
     @contextlib.contextmanager
     def claim(self, config: Any, command: str = "") -> Iterator[RunFolder]:

@@ -28,7 +28,7 @@ from experiments.report import write_report
 from experiments.run_folder import RunFolder
 from experiments.simulators import Processes, Simulator, simulator
 from tokenizer import PerceptualWeights
-from world_model import WorldModelParams
+from world_model import WorldModel, WorldModelParams
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed under which held-out episodes are collected, so that they share none with the demonstrations."""
@@ -69,6 +69,8 @@ def train(
                     if stop.made and isinstance(event, Border):
                         recorder.save(event)
                         stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
+            if isinstance(loop, MBPO) and loop.model is not None:
+                WorldModel(experiment.mbpo.world_model, loop.model.params).save(folder.model)
         return write_report([folder])
 
 

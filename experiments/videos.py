@@ -102,9 +102,9 @@ def imagination_video(comparison: Comparison) -> np.ndarray:
     return np.stack(video)
 
 
-def reconstruction_video(real_mthwc: np.ndarray, made_mthwc: np.ndarray) -> np.ndarray:
-    """A row a segment: what was recorded, what the tokenizer makes of it, the error. Returns uint8 [T, H', W', 3]."""
-    columns = {"real": real_mthwc, "reconstructed": made_mthwc, "error": error_map(made_mthwc, real_mthwc)}
+def comparing_video(real_mthwc: np.ndarray, made_mthwc: np.ndarray, name: str) -> np.ndarray:
+    """A row a segment: what was recorded, what was made (by its `name`), the error. Returns uint8 [T, H', W', 3]."""
+    columns = {"real": real_mthwc, name: made_mthwc, "error": error_map(made_mthwc, real_mthwc)}
     tiles = {name: enlarge(_checked(column)) for name, column in columns.items()}
     segments, length = real_mthwc.shape[:2]
     return np.stack(

@@ -18,9 +18,6 @@ from experiments.recorder import said_of, scalars
 from experiments.run_folder import RunFolder
 from world_model import WorldModel, WorldModelParams
 
-MODEL = "model"
-"""The folder in a finished run that `WorldModel.from_pretrained` reads."""
-
 
 def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str) -> pathlib.Path:
     """Train from these weights and return the folder of the model. Raises UsageError, DataError, RunFolderError."""
@@ -42,8 +39,8 @@ def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Pat
         with Metrics(folder.metrics) as metrics:
             for event in trainer.events():
                 _record(event, trainer, folder, metrics, checkpoints, display)
-        WorldModel(config.world_model, trainer.model_params()).save(folder.path / MODEL)
-    return folder.path / MODEL
+        WorldModel(config.world_model, trainer.model_params()).save(folder.model)
+    return folder.model
 
 
 def _record(
@@ -69,7 +66,7 @@ def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, dis
     if event.reconstructed is not None:
         pair = event.reconstructed
         path = folder.videos / f"reconstruction-{event.step}.mp4"
-        videos.write_mp4(path, videos.reconstruction_video(pair.real, pair.made), 4)
+        videos.write_mp4(path, videos.comparing_video(pair.real, pair.made, "reconstructed"), 4)
     metrics.write(Clock(), {"updates": event.step} | values)
     if not event.metrics:
         display.message("not judged: a data set of one recording holds none out")

@@ -1,45 +1,22 @@
-"""A world model small enough to compile in seconds, with weights large enough for everything to matter."""
+"""The small world model, and frames and actions for it."""
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
+from small import CONFIG, small_model
 
-from tokenizer import TokenizerConfig
-from world_model import TransformerConfig, WorldModel, WorldModelConfig
-
-TOKENIZER = TokenizerConfig(
-    resolution=16,
-    channels=(8,),
-    layers_per_block=1,
-    mid_layers=1,
-    latent_channels=4,
-    norm_groups=2,
-    stem_patch=4,
-    future_patch=2,
-    attention_heads=2,
-    context_codes=24,
-    future_codes=20,
-)
-TRANSFORMER = TransformerConfig(
-    layers=2, width=32, heads=2, feed_forward=48, max_positions=64, action_size=3, reward_head=True, initial_std=0.3
-)
+from world_model import WorldModel, WorldModelConfig
 
 
 @pytest.fixture(scope="session")
 def config() -> WorldModelConfig:
-    """C = 2, N = 16, n = 4, A = 3: 33 context tokens, 5 a future frame, room for 6 future frames."""
-    return WorldModelConfig(tokenizer=TOKENIZER, transformer=TRANSFORMER, segment_frames=5)
+    return CONFIG
 
 
 @pytest.fixture(scope="session")
-def model(config) -> WorldModel:
-    """Random weights; the action layer, which begins at zero, is made to matter."""
-    made = WorldModel.init(config, jax.random.key(0))
-    kernel = made.params.transformer["action"]["kernel"]
-    kernel[...] = jax.random.normal(jax.random.key(1), kernel.shape)
-    return made
+def model() -> WorldModel:
+    return small_model()
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, params, whol
         run.pretrain(config, params, tmp_path / "stopped", "")
     run.pretrain(config, params, tmp_path / "stopped", "")
     assert values(tmp_path / "stopped") == values(whole)
-    ended, expected = (WorldModel.from_pretrained(folder / run.MODEL) for folder in (tmp_path / "stopped", whole))
+    ended, expected = (WorldModel.from_pretrained(folder / "model") for folder in (tmp_path / "stopped", whole))
     assert same(ended.params, expected.params)
 
 

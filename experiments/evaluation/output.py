@@ -1,0 +1,124 @@
+"""What was measured, as JSON, as a table with a row a video, as videos and as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+
+from experiments import videos
+from experiments.evaluation.protocol import BETTER, Measured, Protocol
+from experiments.evaluation.segments import Segments
+from experiments.report import template
+from experiments.report_plots import COLOURS, STYLE, as_svg, new_figure
+from experiments.run_folder import write_atomically
+
+NOT_YET = {"fvd": "FVD is not implemented yet"}
+SHOWN = 6
+"""Videos on the page."""
+UNITS = {"mse": "lower is better", "psnr": "dB, higher is better", "ssim": "higher is better", "lpips": "lower is better"}
+
+
+def summary(measured: Measured, protocol: Protocol, missing: dict[str, str], about: dict[str, Any]) -> dict[str, Any]:
+    """All figures that stand for the whole set; `missing` says of a metric why it was not measured."""
+    found = {}
+    for name in BETTER:
+        if name not in measured.sampled:
+            continue
+        found[name] = {
+            f"best_of_{protocol.samples}": measured.best(name),
+            "mean": float(measured.sampled[name].mean()),
+            "greedy": float(measured.greedy[name].mean()),
+            "repeat": float(measured.repeat[name].mean()),
+            "swapped": None if measured.swapped is None else float(measured.swapped[name].mean()),
+            "by_horizon": [float(x) for x in measured.by_horizon(name)],
+            "repeat_by_horizon": [float(x) for x in measured.repeat[name].mean(0)],
+        }
+    beyond = {
+        "repetition_rate": measured.repeated_frames,
+        "repetition_rate_real": measured.repeated_frames_real,
+        "action_response": None
+        if measured.swapped is None
+        else float(measured.swapped["mse"].mean() / measured.greedy["mse"].mean()),
+    }
+    settings = dataclasses.asdict(protocol) | {"videos": len(measured.futures_vfhwc)}
+    return {**about, "protocol": settings, "metrics": found, "beyond": beyond, "not_measured": missing | NOT_YET}
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The summary for a terminal."""
+    protocol = found["protocol"]
+    lines = [f"{protocol['videos']} videos, {protocol['samples']} samples each, {protocol['horizon']} frames ahead"]
+    for name, values in found["metrics"].items():
+        best = values[f"best_of_{protocol['samples']}"]
+        line = f"{name:6}best {best:.5g}, mean {values['mean']:.5g}, greedy {values['greedy']:.5g}, repeating the last frame "
+        lines.append(line + f"{values['repeat']:.5g} ({UNITS[name]})")
+    beyond = found["beyond"]
+    lines.append(f"frames equal to the one before: {beyond['repetition_rate']:.1%}, of the real {beyond['repetition_rate_real']:.1%}")
+    if beyond["action_response"] is not None:
+        lines.append(f"error under another segment's actions: {beyond['action_response']:.3f} times that under its own")
+    return "\n".join(lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()])
+
+
+def write(folder: pathlib.Path, found: dict[str, Any], measured: Measured, segments: Segments, context: int) -> None:
+    """evaluation.json, .csv and .html, and the videos."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
+    write_atomically(folder / "evaluation.csv", _table(measured, segments))
+    clips = write_videos(folder, measured.futures_vfhwc, segments, context, SHOWN)
+    page = template("evaluation/page.html.j2").render(found=found, units=UNITS, curves=_curves(found), clips=clips)
+    write_atomically(folder / "evaluation.html", page)
+
+
+def write_videos(
+    folder: pathlib.Path, futures_vfhwc: np.ndarray, segments: Segments, context: int, count: int
+) -> list[tuple[str, str]]:
+    """`videos/000.mp4` ... with what happened, what was predicted and the error; names and data addresses of them."""
+    clips = []
+    for index in range(min(count, len(futures_vfhwc))):
+        real = segments.frames_vthwc[index : index + 1]
+        made = np.concatenate([real[:, :context], futures_vfhwc[index : index + 1]], 1)
+        path = folder / "videos" / f"{index:03d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        videos.write_mp4(path, videos.comparing_video(real, made, "predicted"), fps=4)
+        address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        clips.append((segments.names[index], address))
+    return clips
+
+
+def _table(measured: Measured, segments: Segments) -> str:
+    text = io.StringIO()
+    names = list(measured.sampled)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["video", *(f"{name}_{kind}" for name in names for kind in ("best", "mean", "greedy", "repeat"))])
+    for index, video in enumerate(segments.names):
+        row = []
+        for name in names:
+            samples = measured.sampled[name][index].mean(-1)
+            row += [BETTER[name](samples), samples.mean(), measured.greedy[name][index].mean(), measured.repeat[name][index].mean()]
+        writer.writerow([video, *(f"{value:.7g}" for value in row)])
+    return text.getvalue()
+
+
+def _curves(found: dict[str, Any]) -> list[Markup]:
+    """Each metric against how far ahead a frame is."""
+    drawn = []
+    for name, values in found["metrics"].items():
+        with matplotlib.rc_context(STYLE):
+            picture = new_figure()
+            axes = picture.subplots()
+            ahead = np.arange(1, len(values["by_horizon"]) + 1)
+            axes.plot(ahead, values["by_horizon"], color=COLOURS[0], marker="o", markersize=4, label="predicted, mean")
+            axes.plot(ahead, values["repeat_by_horizon"], color=COLOURS[1], label="last frame repeated")
+            axes.set(title=f"{name} ({UNITS[name]})", xlabel="frames ahead")
+            axes.legend(fontsize=8)
+            drawn.append(as_svg(picture, f"evaluation {name}"))
+    return drawn

@@ -1,0 +1,138 @@
+"""Many futures of every segment, each compared with what happened, and what single errors do not see."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agent.events import Clock, Progress
+from experiments.evaluation import metrics
+from experiments.evaluation.segments import Segments
+from tokenizer import PerceptualWeights, lpips
+from world_model import WorldModel
+
+BETTER = {"mse": min, "psnr": max, "ssim": max, "lpips": min}
+"""Which of several samples of a video counts, by each metric."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The paper's is 256 videos and 100 samples, best of 100 for each metric (appendix, evaluation)."""
+
+    videos: int = 32
+    samples: int = 4
+    horizon: int = 10
+    temperature: float = 1.0
+    top_k: int | None = 100
+    seed: int = 0
+    batch: int = 32  # rollouts at a time, which bounds the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Of V videos with K samples each; `repeat` is the last context frame, held still. LPIPS only with weights."""
+
+    sampled: dict[str, np.ndarray]  # [V, K, F] by metric
+    repeat: dict[str, np.ndarray]  # [V, F]
+    swapped: dict[str, np.ndarray] | None  # [V, F]: greedy, another segment's actions; None without actions
+    greedy: dict[str, np.ndarray]  # [V, F]: the most likely future
+    repeated_frames: float  # share of sampled frames equal to the one before
+    repeated_frames_real: float
+    futures_vfhwc: np.ndarray  # uint8: each video's sample of the lowest error
+
+    def best(self, metric: str) -> float:
+        """The mean over videos of the best sample's mean over frames."""
+        pick = {min: np.min, max: np.max}[BETTER[metric]]
+        return float(pick(self.sampled[metric].mean(-1), axis=1).mean())
+
+    def by_horizon(self, metric: str) -> np.ndarray:
+        """[F], over all samples of all videos."""
+        return self.sampled[metric].mean((0, 1))
+
+
+def measure(
+    model: WorldModel, segments: Segments, protocol: Protocol, weights: PerceptualWeights | None
+) -> Iterator[Progress | Measured]:
+    """Yields progress, then what was measured, which depends on model, segments and protocol alone."""
+    context = model.config.tokenizer.context_frames
+    given, real = segments.frames_vthwc[:, :context], segments.frames_vthwc[:, context:]
+    videos, samples = len(real), protocol.samples
+    total = videos * samples
+    made: dict[str, list[np.ndarray]] = {}
+    futures = np.zeros_like(real)
+    lowest = np.full(videos, np.inf)
+    repeated, done = 0, 0
+    pairs = np.stack(np.divmod(np.arange(total), samples), 1)
+    for start in range(0, total, protocol.batch):
+        rows = pairs[start : start + protocol.batch, 0]
+        key = jax.random.fold_in(jax.random.key(protocol.seed), start)
+        frames = _future(model, segments, rows, segments.actions_vta[rows], protocol, key, protocol.temperature)
+        for name, values in compared(real[rows], frames, weights).items():
+            made.setdefault(name, []).append(values)
+        repeated += metrics.repeats(given[rows, -1], frames).sum()
+        for row, future, error in zip(rows, frames, made["mse"][-1].mean(-1), strict=True):
+            if error < lowest[row]:
+                lowest[row], futures[row] = error, future
+        done += len(rows)
+        yield Progress(Clock(), "futures", done, total)
+    sampled = {name: np.concatenate(parts).reshape(videos, samples, -1) for name, parts in made.items()}
+    yield Measured(
+        sampled,
+        compared(real, np.broadcast_to(given[:, -1:], real.shape), weights),
+        _swapped(model, segments, real, protocol, weights),
+        compared(real, predicted(model, segments, segments.actions_vta, protocol, 0.0), weights),
+        float(repeated / (total * real.shape[1])),
+        float(metrics.repeats(given[:, -1], real).mean()),
+        futures,
+    )
+
+
+def compared(real: np.ndarray, made: np.ndarray, weights: PerceptualWeights | None) -> dict[str, np.ndarray]:
+    """Every metric of uint8 frames [..., H, W, 3] against others: float [...] each."""
+    a, b = (np.asarray(x, np.float32) / 255 for x in (real, made))
+    found = {name: np.asarray(getattr(metrics, name)(a, b)) for name in ("mse", "psnr", "ssim")}
+    if weights is not None:
+        flat = [x.reshape(-1, *x.shape[-3:]) for x in (a, b)]
+        parts = [_lpips(weights, *(x[i : i + 64] for x in flat)) for i in range(0, len(flat[0]), 64)]
+        found["lpips"] = np.concatenate(parts).reshape(real.shape[:-3])
+    return found
+
+
+_lpips = jax.jit(lpips)
+
+
+def _future(model, segments, rows, actions_vta, protocol, key, temperature) -> np.ndarray:
+    """uint8 [R, F, H, W, 3] of the segments `rows`, under actions [R, T, A]."""
+    config = model.config
+    context = config.tokenizer.context_frames
+    frames = segments.frames_vthwc[rows]
+    actions = actions_vta[:, context - 1 : context - 1 + protocol.horizon] if config.transformer.action_size else None
+    imagined = model.rollout(
+        jnp.asarray(frames[:, :context]), None if actions is None else jnp.asarray(actions), key, temperature,
+        protocol.top_k, protocol.horizon, goal=jnp.asarray(frames[:, -1]) if config.goal_conditioned else None,
+    )  # fmt: skip
+    return np.asarray(imagined.frames)
+
+
+def predicted(
+    model: WorldModel, segments: Segments, actions_vta: np.ndarray, protocol: Protocol, temperature: float
+) -> np.ndarray:
+    """One future of each segment, uint8 [V, F, H, W, 3]; temperature 0 is the most likely."""
+    rows, parts = np.arange(len(segments.names)), []
+    for start in range(0, len(rows), protocol.batch):
+        part, key = rows[start : start + protocol.batch], jax.random.fold_in(jax.random.key(protocol.seed), start)
+        parts.append(_future(model, segments, part, actions_vta[part], protocol, key, temperature))
+    return np.concatenate(parts)
+
+
+def _swapped(model, segments, real, protocol, weights) -> dict[str, np.ndarray] | None:
+    """The most likely futures under the actions of the segment half the list away."""
+    videos = len(segments.names)
+    if not model.config.transformer.action_size or videos < 2:
+        return None
+    other = np.roll(segments.actions_vta, -(videos // 2), axis=0)
+    return compared(real, predicted(model, segments, other, protocol, 0.0), weights)
