@@ -81,7 +81,8 @@ def suited(experiment: Experiment, action_size: int, demonstrated: bool) -> Expe
             "choose --algorithm drqv2 or dreamerv3"
         )
     if mbpo.world_model is not None:
-        mbpo = dataclasses.replace(mbpo, world_model=dataclasses.replace(mbpo.world_model, action_size=action_size))
+        transformer = dataclasses.replace(mbpo.world_model.transformer, action_size=action_size)
+        mbpo = dataclasses.replace(mbpo, world_model=dataclasses.replace(mbpo.world_model, transformer=transformer))
     if dreamer is not None:
         dreamer = dataclasses.replace(dreamer, model=dataclasses.replace(dreamer.model, action_size=action_size))
     return dataclasses.replace(

@@ -8,6 +8,9 @@ import sys
 
 import yaml
 
+from experiments import presets
+from world_model import WorldModel
+
 
 def ivideogpt(*arguments: str, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "experiments.cli", *arguments]
@@ -26,6 +29,8 @@ def test_a_run_leaves_everything_that_a_run_folder_promises(finished_run):
     html = (finished_run / "report.html").read_text()
     assert "data:video/mp4" in html
     assert "src=\"http" not in html
+    model = WorldModel.from_pretrained(finished_run / "model")
+    assert model.config == presets.get("debug").mbpo.world_model
 
 
 def test_every_line_says_when_and_every_part_of_the_loop_has_its_line(finished_run):
@@ -91,7 +96,7 @@ def test_an_unknown_task_gets_the_closest_names():
 
 def test_an_unknown_preset_or_command_gets_the_closest_names():
     assert "did you mean laptop?" in one_sentence(ivideogpt("train", "--preset", "lptop"))
-    assert "did you mean train?" in one_sentence(ivideogpt("trian"))
+    assert "did you mean train" in one_sentence(ivideogpt("trian"))
 
 
 def test_a_run_folder_of_another_config_names_the_difference(finished_run):
