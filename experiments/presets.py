@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
 from agent.acting import RandomActions
 from agent.drqv2 import DrQv2Config
@@ -12,7 +11,7 @@ from agent.networks import NetworkConfig
 from experiments.baselines.dreamerv3.config import SIZES, DreamerConfig
 from experiments.baselines.dreamerv3.config import OptimizerConfig as DreamerOptimizer
 from experiments.config import Experiment
-from experiments.errors import UsageError
+from experiments.errors import by_name
 from tokenizer import OptimizerConfig, TokenizerConfig
 from world_model import TransformerConfig, WorldModelConfig
 
@@ -236,7 +235,4 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Experiment:
     """A preset by name. Raises UsageError with the closest names."""
-    if name not in _PRESETS:
-        close = difflib.get_close_matches(name, _PRESETS) or names()
-        raise UsageError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
-    return _PRESETS[name]
+    return by_name("preset", name, _PRESETS)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
 import tyro
 
 from experiments import presets
 from experiments.data.loader import Part
 from experiments.data.segments import VALIDATION_SHARE
-from experiments.errors import UsageError
+from experiments.errors import by_name
 from tokenizer import OptimizerConfig
 from world_model import WorldModelConfig
 
@@ -112,7 +111,4 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Pretraining:
     """A preset by name. Raises UsageError with the closest names."""
-    if name not in _PRESETS:
-        close = difflib.get_close_matches(name, _PRESETS) or names()
-        raise UsageError(f"unknown preset '{name}': did you mean {', '.join(close)}?")
-    return _PRESETS[name]
+    return by_name("preset", name, _PRESETS)
