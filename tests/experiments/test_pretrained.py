@@ -11,7 +11,7 @@ from agent.mbpo import MBPO
 from experiments import presets
 from experiments.config import checked
 from experiments.errors import UsageError
-from experiments.pretrained import start_from_pretrained
+from experiments.pretrained import located, start_from_pretrained
 from world_model import WorldModel
 
 DEBUG = presets.get("debug")
@@ -60,3 +60,12 @@ def test_what_does_not_fit_is_one_sentence(folder, tmp_path):
     far = dataclasses.replace(named.mbpo, model=dataclasses.replace(named.mbpo.model, horizon=1000))
     with pytest.raises(UsageError, match=str(folder)):
         start_from_pretrained(dataclasses.replace(named, mbpo=far))
+
+
+def test_the_kept_model_is_small_fits_the_demo_and_is_found_by_its_name():
+    demo = presets.get("demo")
+    experiment, params = start_from_pretrained(demo)
+    assert experiment.mbpo.world_model == demo.mbpo.world_model
+    folder = located(demo.pretrained)
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 10_000_000
+    assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(params))
