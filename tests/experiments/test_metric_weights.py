@@ -101,7 +101,7 @@ def test_training_with_the_loss_asks_for_its_weights_before_anything_else(tmp_pa
 
 def test_small_presets_do_without_the_loss_and_the_papers_have_it_at_equal_weight():
     weights = {name: presets.get(name).mbpo.world_model.tokenizer.perceptual_weight for name in presets.names()}
-    assert weights == {"laptop": 0, "debug": 0, "paper-64": 1, "medium-64": 1, "paper-256": 1}
+    assert weights == {"laptop": 0, "demo": 0, "debug": 0, "paper-64": 1, "medium-64": 1, "paper-256": 1}
 
 
 # --- whole files -------------------------------------------------------------------------------------------------------
