@@ -48,11 +48,13 @@ def train(
     Raises RunFolderError, EpisodeError, UnknownTaskError, MetricWeightsError and Diverged, each with one sentence on
     what to do, SimulatorDiedError, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
     """
+    perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)
     env = simulator(experiment.task, experiment.render_quality, experiment.resolution)
     experiment = suited(experiment, env.action_space.shape[0], env.scripted or demonstrations is not None)
     experiment, pretrained = start_from_pretrained(experiment)
-    perceptual = _perceptual(experiment, perceptual_file)  # before anything is collected in vain
+    if pretrained is not None:  # with a tokenizer of its own
+        perceptual = _perceptual(experiment, perceptual_file)
     with (
         folder.claim(experiment, command),
         stop_request() as stop,
