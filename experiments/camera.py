@@ -32,8 +32,8 @@ class Camera:
         self._plain = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION) if quality == "fast" else ()
 
     def picture(self, data) -> np.ndarray:
-        """uint8 [resolution, resolution, 3]"""
+        """uint8 [resolution, resolution, 3], the caller's own."""
         self._renderer.update_scene(data, camera=self.camera)
         for flag in self._plain:
             self._renderer.scene.flags[flag] = 0
-        return self._renderer.render().copy()
+        return self._renderer.render()

@@ -279,10 +279,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
-def _no_more(arguments: Sequence[str], command: str) -> None:
-    argparse.ArgumentParser(prog=f"ivideogpt {command}", description=COMMANDS[command].__doc__).parse_args(arguments)
-
-
 def _typed(command: str, arguments: Sequence[str]) -> str:
     return shlex.join(["ivideogpt", command, *arguments])
 

@@ -29,7 +29,9 @@ class Experiment:
     demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
     held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
     keep_checkpoints: int = 2
-    pretrained: str | None = None  # folder of a world model to start from, ours or published; sizes become its own
+    pretrained: str | None = None
+    """A world model to start from: a folder of ours or in the published layout, or the name of one that comes with the
+    project (laptop-metaworld). Sizes become its own."""
     mbpo: MBPOConfig = MBPOConfig()
     dreamerv3: DreamerConfig | None = DreamerConfig()
 

@@ -6,6 +6,7 @@ import csv
 import itertools
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ Row = Mapping[str, Any]
 """An evaluation, as `summary.rows` makes them."""
 
 RUN = ("task", "algorithm", "preset", "seed")
-"""What tells one run from another."""
+"""What tells one run from another, with the other settings of its command."""
 SOLVED = 0.8
 """Share of the evaluation episodes from which a task counts as solved."""
 
@@ -44,13 +45,37 @@ def read_table(path: str | os.PathLike) -> list[Row]:
 
 
 def runs_of(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
-    """The evaluations of each run in the order of their steps; runs by task, algorithm, preset and seed."""
+    """The evaluations of each run in the order of their steps; runs by task, algorithm, preset, seed and settings."""
     ordered = sorted(rows, key=lambda row: (*_run(row), row["agent_steps"]))
     return {run: list(group) for run, group in itertools.groupby(ordered, key=_run)}
 
 
 def _run(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in RUN)
+    return (*(str(row[name]) for name in RUN), settings(str(row.get("command", ""))))
+
+
+def settings(command: str) -> str:
+    """The flags of a command that no column of a table holds, in alphabetical order."""
+    flags = re.split(r"\s+(?=--)", command)[1:]
+    own = {"run-dir", *RUN}
+    return " ".join(sorted(flag for flag in flags if re.split(r"[=\s]", flag.removeprefix("--"))[0] not in own))
+
+
+def labels(runs: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Names of the kinds of runs (algorithm, preset, settings): as much as tells those of one algorithm apart."""
+    kinds = sorted({(run[1], run[2], run[4]) for run in runs})
+    names = {}
+    for algorithm, preset, chosen in kinds:
+        alike = [kind for kind in kinds if kind[0] == algorithm]
+        shared = set.intersection(*(set(_flags(kind[2])) for kind in alike))
+        own = [flag.removeprefix("--") for flag in _flags(chosen) if flag not in shared]
+        several = len({kind[1] for kind in alike}) > 1
+        names[algorithm, preset, chosen] = ", ".join([algorithm, *([preset] if several else []), *own])
+    return names
+
+
+def _flags(chosen: str) -> list[str]:
+    return re.split(r"\s+(?=--)", chosen) if chosen else []
 
 
 def first_solved(rows: Iterable[Row], share: float = SOLVED) -> list[dict[str, Any]]:
@@ -60,7 +85,7 @@ def first_solved(rows: Iterable[Row], share: float = SOLVED) -> list[dict[str, A
         found = next((row for row in evaluations if row["success"] >= share), None)
         when = {name: "" if found is None else found[name] for name in AXES}
         ended = {"last_agent_steps": evaluations[-1]["agent_steps"], "last_success": evaluations[-1]["success"]}
-        lines.append(dict(zip(RUN, run, strict=True)) | when | ended)
+        lines.append(dict(zip((*RUN, "settings"), run, strict=True)) | when | ended)
     return lines
 
 
@@ -71,14 +96,15 @@ def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
     """
     runs = runs_of(rows)
     tasks = sorted({run[0] for run in runs})
-    algorithms = sorted({run[1] for run in runs})
+    kinds = labels(runs)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(tasks), 2.9), layout="constrained")
         for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
-            for algorithm, colour in zip(algorithms, COLOURS, strict=False):
-                seeds = [each for run, each in runs.items() if run[:2] == (task, algorithm)]
+            for number, (kind, name) in enumerate(kinds.items()):
+                seeds = [each for run, each in runs.items() if (run[0], run[1], run[2], run[4]) == (task, *kind)]
                 if seeds:
-                    _draw_seeds(axes, seeds, over, colour, f"{algorithm} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})")
+                    said = f"{name} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})"
+                    _draw_seeds(axes, seeds, over, COLOURS[number % len(COLOURS)], said)
             axes.axhline(SOLVED, linestyle=":", linewidth=1, color=STYLE["text.color"])
             axes.set(title=task, ylim=(-0.03, 1.03), xlabel=axis_label(over))
             axes.legend(fontsize=8)
@@ -123,9 +149,11 @@ def interval(success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
-    """`first_solved` for a terminal."""
+    """`first_solved` for a terminal; settings only where they tell runs of an algorithm apart."""
+    kinds = labels([tuple(str(line[name]) for name in (*RUN, "settings")) for line in lines])
     shown = [
-        (*(str(line[name]) for name in RUN), _whole(line["agent_steps"]), _whole(line["env_steps"]),
+        (str(line["task"]), kinds[str(line["algorithm"]), str(line["preset"]), line["settings"]],
+         str(line["preset"]), str(line["seed"]), _whole(line["agent_steps"]), _whole(line["env_steps"]),
          _minutes(line["wall_seconds"]), f"{line['last_success']:.0%} at {_whole(line['last_agent_steps'])}")
         for line in lines
     ]  # fmt: skip

@@ -33,10 +33,12 @@ def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldMode
         return experiment, None
     if mbpo.world_model is None:
         raise UsageError(
-            f"--pretrained {folder} is for --algorithm mbpo, {experiment.algorithm} has no such world model: --from-scratch"
+            f"--pretrained {folder} is for --algorithm mbpo, {experiment.algorithm} has no such world model: "
+            "leave it out, or add --from-scratch"
         )
+    place = located(folder)
     try:
-        model = WorldModel.from_pretrained(located(folder), action_size=mbpo.agent.action_size)
+        model = WorldModel.from_pretrained(place, action_size=mbpo.agent.action_size)
         config, params = with_reward_head(model.config, model.params)
         tokenizer = dataclasses.replace(config.tokenizer, freeze_codebooks=config.tokenizer.quantizer == "vq")
         sized = dataclasses.replace(mbpo.world_model, tokenizer=tokenizer, transformer=config.transformer)

@@ -46,7 +46,8 @@ def train(
     demonstrations: a folder of episode files to start from instead of collecting scripted ones.
     perceptual_file: a file for `metric_weights.perceptual_weights` instead of the installed package.
     Raises RunFolderError, EpisodeError, UnknownTaskError, MetricWeightsError and Diverged, each with one sentence on
-    what to do, SimulatorDiedError, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border), once it is saved.
+    what to do, SimulatorDiedError, and Preempted after a SIGTERM: at the next border of the loop (agent.events.Border),
+    once it is saved.
     """
     perceptual = _perceptual(experiment, perceptual_file)  # first: missing weights must not cost a collection
     folder = RunFolder(run_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -127,7 +128,7 @@ class Trainer:
     def validated(self, parts: Sequence[str]) -> Validated:
         """Judge parts of the model on the held-out recordings, always the same segments."""
         config, params = self.config, self.model_params()
-        batches = self._held_out()
+        batches = self._held_out
         if not batches:
             return Validated(self.step, {}, None, None)
         metrics = {part: validate(self.model, params, part, batches, self.perceptual) for part in parts}
@@ -138,6 +139,7 @@ class Trainer:
             imagined(config, self.model, params) if "transformer" in parts else None,
         )
 
+    @functools.cached_property
     def _held_out(self) -> list[tuple]:
         """Batches of held-out segments; none where every data set is a single recording."""
         parts = with_held_out(self.config)

@@ -110,11 +110,9 @@ def _tokenizer(config: WorldModelConfig, params: Any, frames_bthwc: Array, perce
 
 @functools.partial(jax.jit, static_argnames="config")
 def _transformer(config: WorldModelConfig, params: WorldModelParams, frames_bthwc, actions_bta, rewards_bt):
-    from world_model import score, tokenize
-
-    tokens_bl, labels_bl = tokenize(config, params, frames_bthwc)
+    tokens_bl, labels_bl = world_model.tokenize(config, params, frames_bthwc)
     metrics = training.losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
-    logits, _ = score(config, params, tokens_bl, actions_bta)
+    logits, _ = world_model.score(config, params, tokens_bl, actions_bta)
     labels = labels_bl[:, config.layout.context_length + 1 :]
     chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
     above = (logits[:, :-1] > chosen).sum(-1)

@@ -40,6 +40,17 @@ def test_seeds_are_joined_where_all_were_evaluated():
     np.testing.assert_allclose(thick.get_ydata(), [0.5, 0.5])
 
 
+def test_runs_of_other_settings_are_lines_of_their_own():
+    """As in an ablation: two runs of one seed are not one curve, and what they share is not said."""
+    command = "ivideogpt train --preset laptop --task handle-press --seed 0 --mbpo.agent-steps 2000"
+    plain = [row | {"command": command} for row in rows("mbpo", 0, [0.0, 0.5, 1.0])]
+    short = [row | {"command": f"{command} --mbpo.model.horizon 3"} for row in rows("mbpo", 0, [0.0, 0.1, 0.2])]
+    assert len(curves.runs_of(plain + short)) == 2
+    shown = [text.get_text() for text in curves.draw(plain + short).axes[0].get_legend().get_texts()]
+    assert shown == ["mbpo (1 seed)", "mbpo, mbpo.model.horizon 3 (1 seed)"]
+    assert "mbpo.model.horizon 3" in curves.as_text(curves.first_solved(plain + short))
+
+
 def test_a_table_becomes_a_picture_and_a_list(tmp_path, capsys, monkeypatch):
     table = tmp_path / "runs.csv"
     table.write_text(
