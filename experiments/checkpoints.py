@@ -22,6 +22,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from experiments import hosts
+
 PyTree = Any
 
 
@@ -46,7 +48,8 @@ class Restored:
 class Checkpoints:
     """The last `keep` checkpoints of a folder, and the best one by score.
 
-    One process writes, the one that holds the run folder; others open it with `read_only`, also while it is being written.
+    One process writes, the one that holds the run folder, or all of a run on several hosts together; others open it with
+    `read_only`, also while it is being written.
     A context manager: leaving it waits for what is still being written.
     """
 
@@ -54,7 +57,9 @@ class Checkpoints:
         _quiet()
         self.folder = pathlib.Path(folder).absolute()
         if not read_only:
-            self._remove_parts()
+            if hosts.is_first():
+                self._remove_parts()
+            hosts.wait_for_all("checkpoints")
         policies = [LatestN(keep), BestN(get_metric_fn=_score, n=1)]
         self._manager = ocp.CheckpointManager(
             self.folder,

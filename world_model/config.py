@@ -25,6 +25,7 @@ class TransformerConfig:
     norm_epsilon: float = 1e-6
     rotary_base: float = 10_000.0
     initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero
+    recompute: bool = False  # a block keeps only its inputs for the backward pass, at the price of a second forward pass
     # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits, losses: float32 always.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 

@@ -109,9 +109,9 @@ class Transformer(nnx.Module):
         table = jnp.asarray(rotary_table(self.config, embeddings_bld.shape[1]))
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
         x = self._placed(embeddings_bld, jnp.arange(embeddings_bld.shape[1]))
-        for block, block_key in zip(self.blocks[:-1], keys[:-1], strict=True):
-            x, _, _ = block(x, table, 0, block_key)
-        x, _, _ = self.blocks[-1](x, table, first, keys[-1])
+        for index, (block, block_key) in enumerate(zip(self.blocks, keys, strict=True)):
+            call = jax.checkpoint(block, static_argnums=2) if self.config.recompute else block
+            x, _, _ = call(x, table, first if index == len(self.blocks) - 1 else 0, block_key)
         return self.norm(x)
 
     def prefill(self, embeddings_bld: Array, positions: int) -> Cache:

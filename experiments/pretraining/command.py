@@ -12,6 +12,7 @@ import jax
 import tyro
 
 import world_model
+from experiments import hosts
 from experiments.data.loader import Part
 from experiments.data.store import Store
 from experiments.errors import UsageError
@@ -35,6 +36,7 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     parser.add_argument("part", choices=("tokenizer", "transformer"))
     parser.add_argument("--tokenizer", type=pathlib.Path, help="for the transformer: a model folder with the tokenizer")
     options, rest = parser.parse_known_args(arguments)
+    hosts.join(options)
     preset = _only(presets.get(options.preset), (options.part,))
     if (options.part == "transformer") != (options.tokenizer is not None):
         raise UsageError("pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none")
@@ -56,6 +58,7 @@ def run_finetune(arguments: Sequence[str], command: str) -> int:
     parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads")
     parser.add_argument("--mode", choices=MODES, default="full", help="which part learns, if any; default: full")
     options, rest = parser.parse_known_args(arguments)
+    hosts.join(options)
     found = max(Store(folder).signals.action_size for folder in options.data)
     model = _read(options.model)
     if 0 < model.config.transformer.action_size < found:
@@ -73,6 +76,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default=default, help=f"{', '.join(presets.names())}; default: {default}")
     parser.add_argument("--data", type=pathlib.Path, nargs="+", required=True, help="data set folders, at equal weights")
     parser.add_argument("--run-dir", type=pathlib.Path, required=True, help="the same command there goes on")
+    hosts.add_arguments(parser)
     return parser
 
 

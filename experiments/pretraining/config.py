@@ -10,6 +10,7 @@ from experiments import presets
 from experiments.data.loader import Part
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import by_name
+from experiments.pretraining.mesh import MeshConfig
 from tokenizer import OptimizerConfig
 from world_model import WorldModelConfig
 
@@ -37,6 +38,7 @@ class Pretraining:
     data: tyro.conf.Suppress[tuple[Part, ...]] = ()
     source: tyro.conf.Suppress[str | None] = None  # the folder that the weights came from
     seed: int = 0
+    mesh: MeshConfig = MeshConfig()
     trajectories: int | None = None
     """Recordings of each data set that are learned from; None: all but the held-out ones."""
     validation_share: float = VALIDATION_SHARE

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import tokenizer
 import world_model
 from agent.events import CheckpointDue, Clock, Progress
 from agent.model_evaluation import Comparison
@@ -20,6 +18,16 @@ from agent.replay import Segments
 from experiments.data.augment import Augmentation
 from experiments.data.loader import Loader, LoaderConfig
 from experiments.pretraining.config import Pretraining, Stage
+from experiments.pretraining.mesh import (
+    by_segment,
+    check_batch,
+    everywhere,
+    from_this_process,
+    make_mesh,
+    on_one_device,
+    put,
+)
+from experiments.pretraining.program import program
 from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate, with_held_out
 from world_model import WorldModelParams
 
@@ -43,8 +51,9 @@ class Trainer:
     """One run. `events()` goes through it from where it stands; `step` counts the updates of both stages."""
 
     def __init__(self, config: Pretraining, params: WorldModelParams, perceptual: Any = None):
-        self.config, self.params, self.perceptual = config, params, perceptual
-        self.model = config.scheduled
+        self.config, self.model = config, config.scheduled
+        self.mesh = make_mesh(config.mesh)
+        self.params, self.perceptual = jax.device_put((params, perceptual), everywhere(self.mesh))
         self.step = 0
         self._loader_state: Mapping[str, Any] | None = None
         self.stages = [name for name in STAGES if self.stage_of(name).steps]
@@ -57,13 +66,11 @@ class Trainer:
     def enter(self, name: str) -> None:
         """Begin a stage: a new optimizer for the part that learns."""
         self.name, self._loader_state = name, None
-        model = self.model
-        params = getattr(self.params, name)
-        kind = {"tokenizer": tokenizer.init, "transformer": world_model.init_transformer}[name]
-        static = (model.tokenizer, model.tokenizer_optimizer) if name == "tokenizer" else (model,)
-        # The step donates its state, and the weights that were given stay the caller's.
-        self.state = kind(*static, self._key("init", 0)).replace(params=jax.tree.map(jnp.copy, params))
-        self.average = None if self.config.ema_decay is None else jax.tree.map(jnp.copy, params)
+        check_batch(self.mesh, self.stage_of(name).batch, self._pieces, name)
+        self.program = program(name, self.model, self.config.mesh, self.mesh)
+        params, places = getattr(self.params, name), self.program.shardings
+        self.state = put(self.program.init(self._key("init", 0)).replace(params=params), places)
+        self.average = None if self.config.ema_decay is None else put(params, places.params)
 
     def snapshot(self) -> dict[str, Any]:
         """All arrays that a resume needs."""
@@ -91,13 +98,17 @@ class Trainer:
         learned = self.state.params if self.average is None else self.average
         return self.params.replace(**{self.name: learned})
 
+    def whole_params(self) -> WorldModelParams:
+        """`model_params` on one device of this process, for what is not divided; all processes ask at the same time."""
+        return on_one_device(self.mesh, self.model_params())
+
     def events(self) -> Iterator[Progress | Validated | CheckpointDue]:
         """The stages from here on. Where nothing is to be learned, the model is only judged."""
         if not self.stages:
             yield self.validated(STAGES)
         for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
             if name != self.name:
-                self.params = self.model_params()
+                self.params = jax.device_put(self.model_params(), everywhere(self.mesh))
                 self.enter(name)
             yield from self._stage()
 
@@ -105,7 +116,7 @@ class Trainer:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
         last_one = self.name == self.stages[-1]
-        loader = Loader(self._loader_config(stage.batch), config.data)
+        loader = Loader(self._loader_config(stage.batch), config.data, "train", jax.process_index(), jax.process_count())
         if self._loader_state is not None:
             loader.restore(self._loader_state)
         while (done := self.step - before) < stage.steps:
@@ -127,11 +138,12 @@ class Trainer:
 
     def validated(self, parts: Sequence[str]) -> Validated:
         """Judge parts of the model on the held-out recordings, always the same segments."""
-        config, params = self.config, self.model_params()
+        config, params = self.config, self.whole_params()
         batches = self._held_out
         if not batches:
             return Validated(self.step, {}, None, None)
-        metrics = {part: validate(self.model, params, part, batches, self.perceptual) for part in parts}
+        perceptual = on_one_device(self.mesh, self.perceptual)
+        metrics = {part: validate(self.model, params, part, batches, perceptual) for part in parts}
         return Validated(
             self.step,
             metrics,
@@ -171,26 +183,21 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, counter, *f"{self.name} {purpose}".encode()])
         return jax.random.key(int(rng.integers(2**31)))
 
+    @property
+    def _pieces(self) -> int:
+        """Of a batch, each with gradients of its own."""
+        return getattr(self.model, f"{self.name}_optimizer").accumulate
+
     def _update(self, batch: Segments) -> Mapping[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
-        pieces = getattr(self.model, f"{self.name}_optimizer").accumulate
         arrays = (batch.frames_bthwc, self._actions(batch), batch.rewards_bt)
-        for index in range(pieces):
-            key = self._key("update", self.step * pieces + index)
-            metrics = self._piece(*(np.asarray(array)[index::pieces] for array in arrays), key)
+        for index in range(self._pieces):
+            key = self._key("update", self.step * self._pieces + index)
+            piece = (from_this_process(by_segment(self.mesh), array[index :: self._pieces]) for array in arrays)
+            given = self.program.arguments(self.state, self.params.tokenizer, *piece, key, self.perceptual)
+            self.state, metrics = self.program.step(*given)
         if self.average is not None:
             self.average = _averaged(self.average, self.state.params, self.config.ema_decay)
-        return metrics
-
-    def _piece(self, frames_bthwc, actions_bta, rewards_bt, key) -> Mapping[str, jax.Array]:
-        model = self.model
-        if self.name == "tokenizer":
-            static = (model.tokenizer, model.tokenizer_optimizer)
-            self.state, metrics = tokenizer.train_step(*static, self.state, frames_bthwc, key, self.perceptual)
-        else:
-            self.state, metrics = world_model.transformer_train_step(
-                model, self.state, self.params.tokenizer, frames_bthwc, actions_bta, rewards_bt, key
-            )
         return metrics
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 from agent.events import CheckpointDue, Clock, Progress
-from experiments import videos
+from experiments import hosts, videos
 from experiments.checkpoints import Checkpoints
 from experiments.data.store import Store
 from experiments.errors import UsageError
@@ -24,23 +25,40 @@ def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Pat
     check_data(config)
     perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
     folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual)
-    with (
-        folder.claim(config, command),
-        ProgressDisplay() as display,
-        Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints,
-    ):
-        lines = 0
-        if steps := checkpoints.steps():
-            restored = checkpoints.restore(trainer.prepare(steps[-1]))
-            trainer.restore(restored.step, restored.state, restored.extra["loader"])
-            lines = restored.extra["metrics_lines"]
-            display.message(f"going on from update {restored.step} of {folder.path}")
-        keep_first(folder.metrics, lines)
-        with Metrics(folder.metrics) as metrics:
-            for event in trainer.events():
-                _record(event, trainer, folder, metrics, checkpoints, display)
-        WorldModel(config.world_model, trainer.model_params()).save(folder.model)
+    with folder.claim(config, command) if hosts.is_first() else contextlib.nullcontext():
+        hosts.wait_for_all("run folder")
+        with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
+            lines = _go_on(trainer, checkpoints)
+            if hosts.is_first():
+                keep_first(folder.metrics, lines)
+                with ProgressDisplay() as display, Metrics(folder.metrics) as metrics:
+                    if trainer.step:
+                        display.message(f"going on from update {trainer.step} of {folder.path}")
+                    for event in trainer.events():
+                        _record(event, trainer, folder, metrics, checkpoints, display)
+            else:
+                for event in trainer.events():
+                    if isinstance(event, CheckpointDue):
+                        _save(event, trainer, checkpoints, lines)
+        whole = trainer.whole_params()
+        if hosts.is_first():
+            WorldModel(config.world_model, whole).save(folder.model)
+        hosts.wait_for_all("model")
     return folder.model
+
+
+def _go_on(trainer: Trainer, checkpoints: Checkpoints) -> int:
+    """Take the newest checkpoint if there is one; returns how many lines of metrics it knows of."""
+    steps = checkpoints.steps()
+    if not steps:
+        return 0
+    restored = checkpoints.restore(trainer.prepare(steps[-1]))
+    trainer.restore(restored.step, restored.state, restored.extra["loader"])
+    return restored.extra["metrics_lines"]
+
+
+def _save(event: CheckpointDue, trainer: Trainer, checkpoints: Checkpoints, lines: int) -> None:
+    checkpoints.save(trainer.step, event.state["arrays"], {"loader": event.state["loader"], "metrics_lines": lines})
 
 
 def _record(
@@ -53,8 +71,7 @@ def _record(
     elif isinstance(event, Validated):
         _record_judgement(event, folder, metrics, display)
     elif isinstance(event, CheckpointDue):
-        extra = {"loader": event.state["loader"], "metrics_lines": metrics.lines}
-        checkpoints.save(trainer.step, event.state["arrays"], extra)
+        _save(event, trainer, checkpoints, metrics.lines)
 
 
 def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, display: ProgressDisplay) -> None:

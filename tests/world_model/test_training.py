@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tokenizer import OptimizerConfig
-from world_model import TransformerState, init, init_transformer, token_train_step, transformer_train_step
+from world_model import TransformerState, WorldModel, init, init_transformer, token_train_step, transformer_train_step
 from world_model.symlog import symexp, symlog
 from world_model.training import losses
 
@@ -74,6 +75,16 @@ def test_training_learns_a_batch_and_leaves_the_tokenizer_alone(config, frames, 
     assert seen[-1]["token_accuracy"] > 0.7
     np.testing.assert_allclose(seen[3]["loss"], seen[3]["cross_entropy"] + seen[3]["reward_loss"], rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, state.tokenizer.params))
+
+
+def test_computing_again_what_was_not_kept_changes_no_update(config, frames, actions):
+    thrifty = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, recompute=True))
+    tokens, key = WorldModel.init(config, jax.random.key(0)).tokenize(frames)[0], jax.random.key(1)
+    updated = [
+        token_train_step(each, init_transformer(each, key), tokens, jnp.asarray(actions), jnp.asarray(REWARDS), key)
+        for each in (config, thrifty)
+    ]
+    chex.assert_trees_all_close(*updated, rtol=1e-4, atol=1e-5)
 
 
 def test_segments_that_are_tokenized_already_give_the_same_update(config, model, frames, actions):

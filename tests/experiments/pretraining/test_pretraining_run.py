@@ -6,13 +6,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from noise_data import write_set
 
 import world_model
 from agent.events import CheckpointDue
 from experiments import cli
 from experiments.data.loader import Part
-from experiments.data.recording import recording
-from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 from experiments.metrics import read_metrics
 from experiments.pretraining import config as presets
@@ -20,22 +19,6 @@ from experiments.pretraining import run
 from experiments.pretraining.command import MODES
 from experiments.pretraining.config import Stage
 from world_model import WorldModel
-
-
-def write_set(folder, action_size=4, rewards=True, recordings=6):
-    rng = np.random.default_rng(action_size)
-    with StoreWriter(folder, {"name": folder.name}) as writer:
-        for number in range(recordings):
-            frames = rng.integers(256, size=(9, 64, 64, 3), dtype=np.uint8)
-            earned = rng.uniform(size=9) if rewards else None
-            writer.add(f"{number}", recording(frames, rng.uniform(-1, 1, (9, action_size)), earned))
-        writer.finish()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_set(tmp_path_factory.mktemp("data") / "set")
 
 
 @pytest.fixture(scope="module")

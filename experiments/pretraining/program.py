@@ -1,0 +1,48 @@
+"""The updates that pre-training consists of, as programs for a mesh of devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+import tokenizer
+import world_model
+from experiments.pretraining.mesh import MeshConfig, everywhere, state_shardings
+from world_model import WorldModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Of one part of a model. `step` takes what `arguments` puts in order, and consumes the state."""
+
+    part: str
+    init: Callable[[jax.Array], Any]  # a key to a state, on one device
+    step: Any  # jitted
+    shardings: Any  # of the state
+
+    def arguments(self, state, frozen, frames_bthwc, actions_bta, rewards_bt, key, perceptual) -> tuple:
+        """frozen: the tokenizer's parameters, for the transformer. perceptual: LPIPS's weights, for the tokenizer."""
+        if self.part == "tokenizer":
+            return state, frames_bthwc, key, perceptual
+        return state, frozen, frames_bthwc, actions_bta, rewards_bt, key
+
+
+@functools.lru_cache(maxsize=16)
+def program(part: str, model: WorldModelConfig, config: MeshConfig, mesh: Mesh) -> Program:
+    """The update of the `tokenizer` or the `transformer`; the same one for the same arguments."""
+    if part == "tokenizer":
+        static = (model.tokenizer, model.tokenizer_optimizer)
+        init, step = tokenizer.init, tokenizer.train_step
+    else:
+        static, init, step = (model,), world_model.init_transformer, world_model.transformer_train_step
+    begin = functools.partial(init, *static)
+    shardings = state_shardings(mesh, config, jax.eval_shape(begin, jax.random.key(0)))
+    updated = (shardings, everywhere(mesh))
+    return Program(
+        part, begin, jax.jit(functools.partial(step, *static), out_shardings=updated, donate_argnums=0), shardings
+    )
