@@ -137,8 +137,8 @@ class MBPO(Loop):
     # --- acting -------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> Iterator[Event]:
+        yield from self._prepare_agent()  # first: rollouts of an untrained policy are of no use to anyone
         yield from self._prepare_model()
-        yield from self._prepare_agent()
 
     def _play_episodes(self) -> Iterator[Event]:
         self.ready_batch = None  # drawn before the replay had its newest episodes
