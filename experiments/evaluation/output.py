@@ -21,7 +21,6 @@ from experiments.report import template
 from experiments.report_plots import COLOURS, STYLE, as_svg, new_figure
 from experiments.run_folder import write_atomically
 
-NOT_YET = {"fvd": "FVD is not implemented yet"}
 SHOWN = 6
 """Videos on the page."""
 UNITS = {"mse": "lower is better", "psnr": "dB, higher is better", "ssim": "higher is better", "lpips": "lower is better"}
@@ -50,7 +49,7 @@ def summary(measured: Measured, protocol: Protocol, missing: dict[str, str], abo
         else float(measured.swapped["mse"].mean() / measured.greedy["mse"].mean()),
     }
     settings = dataclasses.asdict(protocol) | {"videos": len(measured.futures_vfhwc)}
-    return {**about, "protocol": settings, "metrics": found, "beyond": beyond, "not_measured": missing | NOT_YET}
+    return {**about, "protocol": settings, "metrics": found, "beyond": beyond, "fvd": measured.fvd, "not_measured": missing}
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -61,6 +60,8 @@ def as_text(found: dict[str, Any]) -> str:
         best = values[f"best_of_{protocol['samples']}"]
         line = f"{name:6}best {best:.5g}, mean {values['mean']:.5g}, greedy {values['greedy']:.5g}, repeating the last frame "
         lines.append(line + f"{values['repeat']:.5g} ({UNITS[name]})")
+    if found["fvd"] is not None:
+        lines.append("fvd   {sampled:.4g} of all samples, repeating the last frame {repeat:.4g} (lower is better)".format(**found["fvd"]))
     beyond = found["beyond"]
     lines.append(f"frames equal to the one before: {beyond['repetition_rate']:.1%}, of the real {beyond['repetition_rate_real']:.1%}")
     if beyond["action_response"] is not None:

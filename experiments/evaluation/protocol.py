@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from agent.events import Clock, Progress
-from experiments.evaluation import metrics
+from experiments.evaluation import i3d, metrics
+from experiments.evaluation.frechet import frechet_distance
 from experiments.evaluation.segments import Segments
 from tokenizer import PerceptualWeights, lpips
 from world_model import WorldModel
@@ -43,6 +44,7 @@ class Measured:
     repeated_frames: float  # share of sampled frames equal to the one before
     repeated_frames_real: float
     futures_vfhwc: np.ndarray  # uint8: each video's sample of the lowest error
+    fvd: dict[str, float] | None  # of all samples (`sampled`) and of the last frame held still (`repeat`)
 
     def best(self, metric: str) -> float:
         """The mean over videos of the best sample's mean over frames."""
@@ -55,10 +57,19 @@ class Measured:
 
 
 def measure(
-    model: WorldModel, segments: Segments, protocol: Protocol, weights: PerceptualWeights | None
+    model: WorldModel,
+    segments: Segments,
+    protocol: Protocol,
+    weights: PerceptualWeights | None,
+    video_weights: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Progress | Measured]:
-    """Yields progress, then what was measured, which depends on model, segments and protocol alone."""
+    """Yields progress, then what was measured, which depends on model, segments and protocol alone.
+
+    video_weights: of I3D; without them there is no FVD. As published, FVD is that of whole videos, whose context frames
+    are those that the tokenizer makes of the true ones.
+    """
     context = model.config.tokenizer.context_frames
+    seen = None if video_weights is None else _Seen(video_weights, model, segments)
     given, real = segments.frames_vthwc[:, :context], segments.frames_vthwc[:, context:]
     videos, samples = len(real), protocol.samples
     total = videos * samples
@@ -73,6 +84,8 @@ def measure(
         frames = _future(model, segments, rows, segments.actions_vta[rows], protocol, key, protocol.temperature)
         for name, values in compared(real[rows], frames, weights).items():
             made.setdefault(name, []).append(values)
+        if seen is not None:
+            seen.add(rows, frames)
         repeated += metrics.repeats(given[rows, -1], frames).sum()
         for row, future, error in zip(rows, frames, made["mse"][-1].mean(-1), strict=True):
             if error < lowest[row]:
@@ -88,7 +101,47 @@ def measure(
         float(repeated / (total * real.shape[1])),
         float(metrics.repeats(given[:, -1], real).mean()),
         futures,
+        None if seen is None else seen.distances(given, real.shape[1]),
     )
+
+
+class _Seen:
+    """What I3D sees of the real videos and of the predicted ones, as they come."""
+
+    def __init__(self, video_weights: Mapping[str, np.ndarray], model: WorldModel, segments: Segments):
+        self._weights = jax.device_put(dict(video_weights))
+        self._real = self._features(segments.frames_vthwc)
+        self._contexts = _remade_contexts(model, segments)
+        self._made: list[np.ndarray] = []
+
+    def add(self, rows: np.ndarray, futures_rfhwc: np.ndarray) -> None:
+        self._made.append(self._features(np.concatenate([self._contexts[rows], futures_rfhwc], axis=1)))
+
+    def distances(self, given: np.ndarray, horizon: int) -> dict[str, float]:
+        held = np.concatenate([given, np.repeat(given[:, -1:], horizon, axis=1)], axis=1)
+        return {
+            "sampled": frechet_distance(self._real, np.concatenate(self._made)),
+            "repeat": frechet_distance(self._real, self._features(held)),
+        }
+
+    def _features(self, videos_vthwc: np.ndarray, piece: int = 4) -> np.ndarray:
+        parts = []
+        for start in range(0, len(videos_vthwc), piece):
+            part = videos_vthwc[start : start + piece]
+            full = np.resize(part, (piece, *part.shape[1:]))  # one shape, one program
+            found = i3d.features(self._weights, jnp.asarray(full, jnp.float32) / 255)
+            parts.append(np.asarray(found)[: len(part)])
+        return np.concatenate(parts)
+
+
+def _remade_contexts(model: WorldModel, segments: Segments) -> np.ndarray:
+    """uint8 [V, C, H, W, 3]: the context frames, tokenized and back."""
+    context, parts = model.config.tokenizer.context_frames, []
+    for start in range(0, len(segments.names), 8):
+        tokens_bl, _ = model.tokenize(jnp.asarray(segments.frames_vthwc[start : start + 8]))
+        frames = np.clip(np.asarray(model.detokenize(tokens_bl)[:, :context]), 0, 1)
+        parts.append(np.rint(frames * 255).astype(np.uint8))
+    return np.concatenate(parts)
 
 
 def compared(real: np.ndarray, made: np.ndarray, weights: PerceptualWeights | None) -> dict[str, np.ndarray]:

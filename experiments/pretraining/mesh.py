@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -82,13 +82,23 @@ def by_segment(mesh: Mesh) -> NamedSharding:
 
 def state_shardings(mesh: Mesh, config: MeshConfig, state: Any) -> Any:
     """Where each array of a training state lies, as a pytree; the state may be abstract."""
+    return _shardings(mesh, state, lambda name: config.shard_parameters or name.startswith("optimizer/"))
 
+
+def computing_shardings(mesh: Mesh, params: Any) -> Any:
+    """Where parameters lie while they are computed with, and gradients when all groups' are summed.
+
+    Left to itself, XLA may divide a gradient like the optimizer's moments, and gather all activations to compute it so.
+    """
+    return _shardings(mesh, params, lambda name: False)
+
+
+def _shardings(mesh: Mesh, tree: Any, shared: Callable[[str], bool]) -> Any:
     def place(path: tuple, leaf: Any) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
-        shared = config.shard_parameters or "optimizer" in name.split("/")
-        return NamedSharding(mesh, _axes(name, leaf.shape, mesh, shared))
+        return NamedSharding(mesh, _axes(name, leaf.shape, mesh, shared(name)))
 
-    return jax.tree_util.tree_map_with_path(place, state)
+    return jax.tree_util.tree_map_with_path(place, tree)
 
 
 def _axes(name: str, shape: tuple[int, ...], mesh: Mesh, shared: bool) -> PartitionSpec:

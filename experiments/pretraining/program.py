@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 import tokenizer
 import world_model
-from experiments.pretraining.mesh import MeshConfig, everywhere, state_shardings
+from experiments.pretraining.mesh import MeshConfig, computing_shardings, everywhere, state_shardings
 from world_model import WorldModelConfig
 
 
@@ -41,8 +41,15 @@ def program(part: str, model: WorldModelConfig, config: MeshConfig, mesh: Mesh) 
     else:
         static, init, step = (model,), world_model.init_transformer, world_model.transformer_train_step
     begin = functools.partial(init, *static)
-    shardings = state_shardings(mesh, config, jax.eval_shape(begin, jax.random.key(0)))
-    updated = (shardings, everywhere(mesh))
+    state = jax.eval_shape(begin, jax.random.key(0))
+    shardings, computing = state_shardings(mesh, config, state), computing_shardings(mesh, state.params)
+
+    def collect(params: Any) -> Any:
+        return jax.lax.with_sharding_constraint(params, computing)
+
+    def update(state: Any, *others: Any) -> tuple[Any, dict[str, jax.Array]]:
+        return step(*static, state.replace(params=collect(state.params)), *others, collect=collect)
+
     return Program(
-        part, begin, jax.jit(functools.partial(step, *static), out_shardings=updated, donate_argnums=0), shardings
+        part, begin, jax.jit(update, out_shardings=(shardings, everywhere(mesh)), donate_argnums=0), shardings
     )

