@@ -39,6 +39,8 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
     video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights)
     if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:
         video_weights, without = None, {"fvd": f"I3D needs videos of at least {FEWEST_FRAMES} frames: set --horizon"}
+    if model.config.goal_conditioned:
+        video_weights, without = None, {"fvd": "the context of a goal-conditioned model is not the video's beginning"}
     with ProgressDisplay() as display:
         for event in measure(model, segments, protocol, weights, video_weights):
             if isinstance(event, Progress):
