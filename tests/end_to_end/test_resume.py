@@ -28,8 +28,10 @@ def test_a_killed_run_ends_like_one_that_was_never_stopped(tmp_path, finished_ru
     assert session.wait() == -signal.SIGKILL
     finished = episodes_of(run)
 
+    # Where there is a checkpoint already, this session has begun to work once it says that it goes on from there.
+    begun = "going on from agent step" if whole_checkpoints(run) else ""
     session = start(run, "debug", [])
-    wait_until(lambda: whole_checkpoints(run), session)
+    wait_until(lambda: whole_checkpoints(run) and begun in log_of(run).read_text(), session)
     time.sleep(moment.uniform(0, 1))
     session.send_signal(signal.SIGTERM)
     assert session.wait(timeout=60) == 143, log_of(run).read_text()
