@@ -25,6 +25,8 @@ Row = Mapping[str, Any]
 
 RUN = ("task", "algorithm", "preset", "seed")
 """What tells one run from another, with the other settings of its command."""
+Run = tuple[str, str, str, str, tuple[str, ...]]
+"""The values of `RUN`, and the settings."""
 SOLVED = 0.8
 """Share of the evaluation episodes from which a task counts as solved."""
 
@@ -44,38 +46,39 @@ def read_table(path: str | os.PathLike) -> list[Row]:
         raise UsageError(f"{path} holds something that is no number: {error}") from error
 
 
-def runs_of(rows: Iterable[Row]) -> dict[tuple[str, ...], list[Row]]:
+def runs_of(rows: Iterable[Row]) -> dict[Run, list[Row]]:
     """The evaluations of each run in the order of their steps; runs by task, algorithm, preset, seed and settings."""
     ordered = sorted(rows, key=lambda row: (*_run(row), row["agent_steps"]))
     return {run: list(group) for run, group in itertools.groupby(ordered, key=_run)}
 
 
-def _run(row: Row) -> tuple[str, ...]:
+def _run(row: Row) -> Run:
     return (*(str(row[name]) for name in RUN), settings(str(row.get("command", ""))))
 
 
-def settings(command: str) -> str:
-    """The flags of a command that no column of a table holds, in alphabetical order."""
+def settings(command: str) -> tuple[str, ...]:
+    """The flags of a command, with their values, that no column of a table holds; in alphabetical order."""
     flags = re.split(r"\s+(?=--)", command)[1:]
     own = {"run-dir", *RUN}
-    return " ".join(sorted(flag for flag in flags if re.split(r"[=\s]", flag.removeprefix("--"))[0] not in own))
+    return tuple(sorted(flag for flag in flags if re.split(r"[=\s]", flag.removeprefix("--"))[0] not in own))
 
 
-def labels(runs: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Names of the kinds of runs (algorithm, preset, settings): as much as tells those of one algorithm apart."""
-    kinds = sorted({(run[1], run[2], run[4]) for run in runs})
+def _kind(run: Run) -> tuple:
+    """What runs have in common that differ in task and seed alone: algorithm, preset, settings."""
+    return run[1], run[2], run[4]
+
+
+def labels(runs: Iterable[Run]) -> dict[tuple, str]:
+    """Names of the kinds of runs: as much as tells those of one algorithm apart."""
+    kinds = sorted({_kind(run) for run in runs})
     names = {}
-    for algorithm, preset, chosen in kinds:
+    for algorithm, preset, flags in kinds:
         alike = [kind for kind in kinds if kind[0] == algorithm]
-        shared = set.intersection(*(set(_flags(kind[2])) for kind in alike))
-        own = [flag.removeprefix("--") for flag in _flags(chosen) if flag not in shared]
+        shared = set.intersection(*(set(kind[2]) for kind in alike))
+        own = [flag.removeprefix("--") for flag in flags if flag not in shared]
         several = len({kind[1] for kind in alike}) > 1
-        names[algorithm, preset, chosen] = ", ".join([algorithm, *([preset] if several else []), *own])
+        names[algorithm, preset, flags] = ", ".join([algorithm, *([preset] if several else []), *own])
     return names
-
-
-def _flags(chosen: str) -> list[str]:
-    return re.split(r"\s+(?=--)", chosen) if chosen else []
 
 
 def first_solved(rows: Iterable[Row], share: float = SOLVED) -> list[dict[str, Any]]:
@@ -101,7 +104,7 @@ def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
         figure = Figure(figsize=(3.6 * len(tasks), 2.9), layout="constrained")
         for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
             for number, (kind, name) in enumerate(kinds.items()):
-                seeds = [each for run, each in runs.items() if (run[0], run[1], run[2], run[4]) == (task, *kind)]
+                seeds = [each for run, each in runs.items() if (run[0], _kind(run)) == (task, kind)]
                 if seeds:
                     said = f"{name} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})"
                     _draw_seeds(axes, seeds, over, COLOURS[number % len(COLOURS)], said)
@@ -150,12 +153,12 @@ def interval(success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
     """`first_solved` for a terminal; settings only where they tell runs of an algorithm apart."""
-    kinds = labels([tuple(str(line[name]) for name in (*RUN, "settings")) for line in lines])
+    runs = [tuple(line[name] for name in (*RUN, "settings")) for line in lines]
+    kinds = labels(runs)
     shown = [
-        (str(line["task"]), kinds[str(line["algorithm"]), str(line["preset"]), line["settings"]],
-         str(line["preset"]), str(line["seed"]), _whole(line["agent_steps"]), _whole(line["env_steps"]),
+        (line["task"], kinds[_kind(run)], line["preset"], line["seed"], _whole(line["agent_steps"]), _whole(line["env_steps"]),
          _minutes(line["wall_seconds"]), f"{line['last_success']:.0%} at {_whole(line['last_agent_steps'])}")
-        for line in lines
+        for run, line in zip(runs, lines, strict=True)
     ]  # fmt: skip
     table = [(*RUN, "agent steps", "env steps", "minutes", "success at the end"), *shown]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]

@@ -26,6 +26,7 @@ from experiments.pretraining.mesh import (
     make_mesh,
     on_one_device,
     put,
+    whole,
 )
 from experiments.pretraining.program import program
 from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate, with_held_out
@@ -108,7 +109,7 @@ class Trainer:
             yield self.validated(STAGES)
         for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
             if name != self.name:
-                self.params = jax.device_put(self.model_params(), everywhere(self.mesh))
+                self.params = whole(self.mesh, self.model_params())
                 self.enter(name)
             yield from self._stage()
 

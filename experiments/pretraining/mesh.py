@@ -6,6 +6,7 @@ The programs stay those of one device; XLA divides them by where their arrays li
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -117,12 +118,22 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.device_put(jax.tree.map(np.array, tree), shardings)
 
 
+def whole(mesh: Mesh, tree: Any) -> Any:
+    """The arrays, whole on each device; all processes ask at the same time."""
+    return _gathering(mesh)(tree)
+
+
+@functools.cache
+def _gathering(mesh: Mesh) -> Callable[[Any], Any]:
+    """One program a mesh and structure, however often it is asked for."""
+    return jax.jit(lambda tree: tree, out_shardings=everywhere(mesh))
+
+
 def on_one_device(mesh: Mesh, tree: Any) -> Any:
     """Whole arrays on this process's first device; all processes ask at the same time."""
     if mesh.size == 1:
         return tree
-    whole = jax.jit(lambda arrays: arrays, out_shardings=everywhere(mesh))(tree)
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole(mesh, tree))
 
 
 def from_this_process(sharding: NamedSharding, rows: np.ndarray) -> jax.Array:
