@@ -101,7 +101,9 @@ def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
     tasks = sorted({run[0] for run in runs})
     kinds = labels(runs)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(tasks), 2.9), layout="constrained")
+        # Below each picture is its legend, whose lines are as long as the settings that tell runs apart.
+        wide, high = max(3.6, 1.4 + 0.065 * max(map(len, kinds.values()), default=0)), 2.9 + 0.16 * len(kinds)
+        figure = Figure(figsize=(wide * len(tasks), high), layout="constrained")
         for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
             for number, (kind, name) in enumerate(kinds.items()):
                 seeds = [each for run, each in runs.items() if (run[0], _kind(run)) == (task, kind)]
@@ -110,7 +112,7 @@ def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
                     _draw_seeds(axes, seeds, over, COLOURS[number % len(COLOURS)], said)
             axes.axhline(SOLVED, linestyle=":", linewidth=1, color=STYLE["text.color"])
             axes.set(title=task, ylim=(-0.03, 1.03), xlabel=axis_label(over))
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.22), borderaxespad=0)
         figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
         figure.axes[0].set_ylabel("success of evaluation episodes")
     return figure
