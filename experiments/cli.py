@@ -166,13 +166,14 @@ def _curves(arguments: Sequence[str]) -> int:
     parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("curves.png"), help="default: curves.png")
     parser.add_argument("--over", choices=("env_steps", "agent_steps", "wall_seconds"), default="env_steps")
+    parser.add_argument("--of", choices=("success", "return"), default="success")
     options = parser.parse_args(arguments)
     from experiments import curves
 
     rows = [row for path in options.table for row in curves.read_table(path)]
     print(curves.as_text(curves.first_solved(rows)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    curves.draw(rows, options.over).savefig(options.out, dpi=150)
+    curves.draw(rows, options.over, options.of).savefig(options.out, dpi=150)
     print(f"written to {options.out}")
     return 0
 
@@ -234,7 +235,7 @@ def _bench(arguments: Sequence[str]) -> int:
     from experiments import bench, hot_paths, presets, rendering
 
     parser = argparse.ArgumentParser(prog="ivideogpt bench", description=_bench.__doc__)
-    parser.add_argument("path", choices=(*hot_paths.PATHS, "loop"))
+    parser.add_argument("path", choices=(*hot_paths.PATHS, "loop", "loader"))
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(presets.names())}; default: laptop")
     parser.add_argument("--batch", type=int, help="rollouts, or segments; default: the preset's")
     parser.add_argument("--horizon", type=int, help="future frames of each; default: the preset's")
@@ -244,8 +245,11 @@ def _bench(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the median counts; default: 5")
     parser.add_argument("--compile-only", action="store_true", help="compile and say what it takes, allocate nothing")
     parser.add_argument("--against-torch", action="store_true", help="train-agent: in turn with the same in PyTorch")
+    parser.add_argument("--data", type=pathlib.Path, nargs="+", help="loader: data set folders")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
+    if options.path == "loader":
+        return _bench_loader(options)
     if options.path == "loop":
         rendering.choose_backend()
         from experiments import loop_speed
@@ -258,6 +262,21 @@ def _bench(arguments: Sequence[str]) -> int:
         None if options.compile_only else options.repeats, options.against_torch, options.size,
     )  # fmt: skip
     print(json.dumps(measured) if options.json else bench.as_text(measured))
+    return 0
+
+
+def _bench_loader(options: argparse.Namespace) -> int:
+    from experiments import loader_speed
+    from experiments.data.loader import Part
+    from experiments.pretraining import config as pretraining
+    from experiments.progress import ProgressDisplay
+
+    if not options.data:
+        raise UsageError("bench loader reads data sets: --data FOLDER...; ivideogpt collect-data or convert-data makes one")
+    config = dataclasses.replace(pretraining.get(options.preset), data=tuple(map(Part, options.data)))
+    with ProgressDisplay() as display:
+        measured = loader_speed.bench_loader(config, options.repeats, display.update)
+    print(json.dumps(measured) if options.json else loader_speed.as_text(measured))
     return 0
 
 
@@ -321,17 +340,22 @@ def main() -> None:
     # Compiled programs are kept between runs; a user's own choice of folder stands.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "ivideogpt" / "jax"))
     command, *arguments = sys.argv[1:] or ["--help"]
-    if command in ("-h", "--help"):
-        print(_usage())
-        return
     try:
+        if command in ("-h", "--help"):
+            print(_usage(), flush=True)
+            return
         if command not in COMMANDS:
             close = difflib.get_close_matches(command, COMMANDS)
             raise UsageError(
                 f"unknown command '{command}'"
                 + (f": did you mean {', '.join(close)}?" if close else "; see ivideogpt --help")
             )
-        sys.exit(COMMANDS[command](arguments))
+        code = COMMANDS[command](arguments)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # as in `ivideogpt tasks | head`; Python would complain once more while it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Preempted as stopped:
         print(f"ivideogpt: {stopped}", file=sys.stderr)
         sys.exit(EXIT_CODE)
@@ -343,9 +367,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped; a training run goes on from its last checkpoint with the same command", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # as in `ivideogpt tasks | head`; Python would complain once more while it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def begin() -> None:

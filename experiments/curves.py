@@ -27,6 +27,8 @@ RUN = ("task", "algorithm", "preset", "seed")
 """What tells one run from another, with the other settings of its command."""
 Run = tuple[str, str, str, str, tuple[str, ...]]
 """The values of `RUN`, and the settings."""
+MEASURED = {"success": "success of evaluation episodes", "return": "return of evaluation episodes"}
+"""What there are curves of, and how it is called on an axis."""
 SOLVED = 0.8
 """Share of the evaluation episodes from which a task counts as solved."""
 
@@ -37,11 +39,11 @@ def read_table(path: str | os.PathLike) -> list[Row]:
         rows = list(csv.DictReader(pathlib.Path(path).read_text().splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
-    needed = {*RUN, *AXES, "success"}
+    needed = {*RUN, *AXES, *MEASURED}
     if not rows or not needed <= set(rows[0]):
         raise UsageError(f"{path} is no table of evaluations: 'ivideogpt report RUN... --csv FILE' writes those")
     try:
-        return [row | {name: float(row[name]) for name in (*AXES, "success")} for row in rows]
+        return [row | {name: float(row[name]) for name in (*AXES, *MEASURED)} for row in rows]
     except ValueError as error:
         raise UsageError(f"{path} holds something that is no number: {error}") from error
 
@@ -59,7 +61,7 @@ def _run(row: Row) -> Run:
 def settings(command: str) -> tuple[str, ...]:
     """The flags of a command, with their values, that no column of a table holds; in alphabetical order."""
     flags = re.split(r"\s+(?=--)", command)[1:]
-    own = {"run-dir", *RUN}
+    own = {"run-dir", "mbpo.agent-steps", "mbpo.evaluation-episodes", *RUN}
     return tuple(sorted(flag for flag in flags if re.split(r"[=\s]", flag.removeprefix("--"))[0] not in own))
 
 
@@ -92,8 +94,8 @@ def first_solved(rows: Iterable[Row], share: float = SOLVED) -> list[dict[str, A
     return lines
 
 
-def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
-    """Success against steps or time, a picture a task: every seed thin, their interquartile mean thick.
+def draw(rows: Sequence[Row], over: str = "env_steps", of: str = "success") -> Figure:
+    """Success or return against steps or time, a picture a task: every seed thin, their interquartile mean thick.
 
     From three seeds on, the 95% interval of that mean is shaded (percentile bootstrap over seeds; Agarwal et al., 2021).
     """
@@ -104,50 +106,52 @@ def draw(rows: Sequence[Row], over: str = "env_steps") -> Figure:
         # Below each picture is its legend, whose lines are as long as the settings that tell runs apart.
         wide, high = max(3.6, 1.4 + 0.065 * max(map(len, kinds.values()), default=0)), 2.9 + 0.16 * len(kinds)
         figure = Figure(figsize=(wide * len(tasks), high), layout="constrained")
-        for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+        for axes, task in zip(figure.subplots(1, len(tasks), sharey=of == "success", squeeze=False)[0], tasks, strict=True):
             for number, (kind, name) in enumerate(kinds.items()):
                 seeds = [each for run, each in runs.items() if (run[0], _kind(run)) == (task, kind)]
                 if seeds:
                     said = f"{name} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})"
-                    _draw_seeds(axes, seeds, over, COLOURS[number % len(COLOURS)], said)
-            axes.axhline(SOLVED, linestyle=":", linewidth=1, color=STYLE["text.color"])
-            axes.set(title=task, ylim=(-0.03, 1.03), xlabel=axis_label(over))
+                    _draw_seeds(axes, seeds, over, of, COLOURS[number % len(COLOURS)], said)
+            if of == "success":
+                axes.axhline(SOLVED, linestyle=":", linewidth=1, color=STYLE["text.color"])
+                axes.set_ylim(-0.03, 1.03)
+                axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.set(title=task, xlabel=axis_label(over))
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.22), borderaxespad=0)
-        figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-        figure.axes[0].set_ylabel("success of evaluation episodes")
+        figure.axes[0].set_ylabel(MEASURED[of])
     return figure
 
 
-def _draw_seeds(axes: Axes, seeds: list[list[Row]], over: str, colour: str, label: str) -> None:
+def _draw_seeds(axes: Axes, seeds: list[list[Row]], over: str, of: str, colour: str, label: str) -> None:
     for evaluations in seeds:
         x = in_axis_units(np.array([row[over] for row in evaluations]), over)
-        axes.plot(x, [row["success"] for row in evaluations], color=colour, alpha=0.35, linewidth=0.8)
-    x, success = _together(seeds, over)
+        axes.plot(x, [row[of] for row in evaluations], color=colour, alpha=0.35, linewidth=0.8)
+    x, measured = _together(seeds, over, of)
     if not len(x):
         return
-    axes.plot(in_axis_units(x, over), interquartile_mean(success), color=colour, marker="o", markersize=3, label=label)
+    axes.plot(in_axis_units(x, over), interquartile_mean(measured), color=colour, marker="o", markersize=3, label=label)
     if len(seeds) >= 3:
-        low, high = interval(success)
+        low, high = interval(measured)
         axes.fill_between(in_axis_units(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _together(seeds: list[list[Row]], over: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where all seeds were evaluated at the same agent step: x [T] (mean over seeds), success [seeds, T]."""
+def _together(seeds: list[list[Row]], over: str, of: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where all seeds were evaluated at the same agent step: x [T] (mean over seeds), what was measured [seeds, T]."""
     common = sorted(set.intersection(*({row["agent_steps"] for row in each} for each in seeds)))
     by_step = [{row["agent_steps"]: row for row in each} for each in seeds]
     x = np.array([[rows[step][over] for step in common] for rows in by_step]).mean(0)
-    return x, np.array([[rows[step]["success"] for step in common] for rows in by_step])
+    return x, np.array([[rows[step][of] for step in common] for rows in by_step])
 
 
-def interquartile_mean(success: np.ndarray) -> np.ndarray:
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """Mean [T] over the middle half of the seeds of [seeds, T]; of three or fewer, over all."""
-    return scipy.stats.trim_mean(success, 0.25, axis=0)
+    return scipy.stats.trim_mean(values, 0.25, axis=0)
 
 
-def interval(success: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95% interval [T] of `interquartile_mean`, by resampling seeds; the same numbers every time."""
     rng = np.random.default_rng(0)
-    drawn = success[rng.integers(len(success), size=(2000, len(success)))]
+    drawn = values[rng.integers(len(values), size=(2000, len(values)))]
     means = scipy.stats.trim_mean(drawn, 0.25, axis=1)
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
     return low, high

@@ -104,10 +104,11 @@ LAPTOP_MODEL = WorldModelConfig(
 
 LAPTOP_DREAMER = DreamerConfig(
     model=SIZES["laptop"],
-    optimizer=DreamerOptimizer(learning_rate=1e-4, warmup_updates=100),
+    optimizer=DreamerOptimizer(learning_rate=1e-3, warmup_updates=100),
     batch=8,
     length=32,
-    train_ratio=128.0,
+    train_ratio=256.0,
+    horizon=100,
 )
 
 LAPTOP = Experiment(

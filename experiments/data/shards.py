@@ -10,10 +10,13 @@ alone, so that a conversion that was stopped and started again ends, byte for by
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import pathlib
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from experiments.data.recording import DataError, Recording
@@ -49,6 +52,17 @@ class Shard:
 
 def shard_path(folder: pathlib.Path, number: int) -> pathlib.Path:
     return folder / f"{number:05d}.arrayrecord"
+
+
+@contextlib.contextmanager
+def only_writer(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder. Raises DataError where one does already."""
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(f"{folder}: another process is writing to it") from None
+        yield
 
 
 def description(folder: pathlib.Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +19,7 @@ from experiments.data.shards import (
     Signals,
     as_json,
     description,
+    only_writer,
     read_shards,
     shard_path,
 )
@@ -38,11 +39,8 @@ class StoreWriter:
     def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any], shard_bytes: int = 2**29):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder / ".lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(f"{self.folder}: another process is writing to this data set") from None
+        self._alone = contextlib.ExitStack()
+        self._alone.enter_context(only_writer(self.folder))
         self._settings, self._shard_bytes = json.loads(json.dumps(dict(settings))), shard_bytes
         self._shards = self._continued()
         self._describe(whole=False)
@@ -92,7 +90,7 @@ class StoreWriter:
         if self._writer is not None:
             self._writer.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
-        self._lock.close()
+        self._alone.close()
 
     def _continued(self) -> list[Shard]:
         """The whole shards that are there, if the settings are theirs, too. Others' files must not be in the folder."""

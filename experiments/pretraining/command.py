@@ -48,7 +48,7 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
     if model is not None:
         params = params.replace(tokenizer=model.params.tokenizer)
-    print(f"model: {pretrain(config, params, options.run_dir, command)}")
+    print(f"model: {pretrain(config, params, options.run_dir, command, options.workers)}")
     return 0
 
 
@@ -66,7 +66,7 @@ def run_finetune(arguments: Sequence[str], command: str) -> int:
     preset = _only(presets.get(options.preset), MODES[options.mode])
     preset = _with(preset, tokenizer=model.config.tokenizer, transformer=model.config.transformer)
     config = _typed(preset, options, rest)
-    print(f"model: {pretrain(config, model.params, options.run_dir, command)}")
+    print(f"model: {pretrain(config, model.params, options.run_dir, command, options.workers)}")
     return 0
 
 
@@ -76,6 +76,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default=default, help=f"{', '.join(presets.names())}; default: {default}")
     parser.add_argument("--data", type=pathlib.Path, nargs="+", required=True, help="data set folders, at equal weights")
     parser.add_argument("--run-dir", type=pathlib.Path, required=True, help="the same command there goes on")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read and augment segments; default: none besides")
     hosts.add_arguments(parser)
     return parser
 

@@ -7,7 +7,8 @@ import dataclasses
 import tyro
 
 from experiments import presets
-from experiments.data.loader import Part
+from experiments.data.augment import Augmentation
+from experiments.data.loader import LoaderConfig, Part
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import by_name
 from experiments.pretraining.mesh import MeshConfig
@@ -43,6 +44,11 @@ class Pretraining:
     """Recordings of each data set that are learned from; None: all but the held-out ones."""
     validation_share: float = VALIDATION_SHARE
     """Of the recordings, which are held out."""
+    tokens: str | None = None
+    """A folder that keeps the transformer's training segments as tokens: made first, where they are not there yet, so that
+    neither this run nor the next one on the same data and tokenizer has the tokenizer at work beside its updates."""
+    token_segments: int | None = None
+    """How many of them, which are gone through again and again; None: as many as the run takes, each once."""
     augmentation: bool = True
     ema_decay: float | None = None
     """Of a moving average of the weights, which is then validated and saved; None: the weights themselves."""
@@ -66,6 +72,19 @@ class Pretraining:
             )
             parts[optimizer] = changed
         return dataclasses.replace(self.world_model, **parts)
+
+
+    def loader(self, batch: int) -> LoaderConfig:
+        """How batches of so many segments are made for training."""
+        return LoaderConfig(
+            batch=batch,
+            segment_frames=self.world_model.segment_frames,
+            resolution=self.world_model.tokenizer.resolution,
+            seed=self.seed,
+            augmentation=Augmentation() if self.augmentation else None,
+            validation_share=self.validation_share,
+            trajectories=self.trajectories,
+        )
 
 
 def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Stage, **changes) -> Pretraining:

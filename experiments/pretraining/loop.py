@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,10 @@ import world_model
 from agent.events import CheckpointDue, Clock, Progress
 from agent.model_evaluation import Comparison
 from agent.replay import Segments
-from experiments.data.augment import Augmentation
-from experiments.data.loader import Loader, LoaderConfig
+from experiments import hosts
+from experiments.data.loader import Loader
+from experiments.data.tokens import TokenLoader, TokenSegments
+from experiments.pretraining import tokenizing
 from experiments.pretraining.config import Pretraining, Stage
 from experiments.pretraining.mesh import (
     by_segment,
@@ -51,11 +53,12 @@ class Validated:
 class Trainer:
     """One run. `events()` goes through it from where it stands; `step` counts the updates of both stages."""
 
-    def __init__(self, config: Pretraining, params: WorldModelParams, perceptual: Any = None):
+    def __init__(self, config: Pretraining, params: WorldModelParams, perceptual: Any = None, workers: int = 0):
+        """workers: processes that read segments beside the threads of this one; they change nothing but the rate."""
         self.config, self.model = config, config.scheduled
         self.mesh = make_mesh(config.mesh)
         self.params, self.perceptual = jax.device_put((params, perceptual), everywhere(self.mesh))
-        self.step = 0
+        self.step, self._workers = 0, workers
         self._loader_state: Mapping[str, Any] | None = None
         self.stages = [name for name in STAGES if self.stage_of(name).steps]
         if self.stages:
@@ -68,7 +71,8 @@ class Trainer:
         """Begin a stage: a new optimizer for the part that learns."""
         self.name, self._loader_state = name, None
         check_batch(self.mesh, self.stage_of(name).batch, self._pieces, name)
-        self.program = program(name, self.model, self.config.mesh, self.mesh)
+        kind = "tokens" if name == "transformer" and self.config.tokens else name
+        self.program = program(kind, self.model, self.config.mesh, self.mesh)
         params, places = getattr(self.params, name), self.program.shardings
         self.state = put(self.program.init(self._key("init", 0)).replace(params=params), places)
         self.average = None if self.config.ema_decay is None else put(params, places.params)
@@ -117,7 +121,10 @@ class Trainer:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
         last_one = self.name == self.stages[-1]
-        loader = Loader(self._loader_config(stage.batch), config.data, "train", jax.process_index(), jax.process_count())
+        if self.program.part == "tokens":
+            loader = yield from self._tokens(stage)
+        else:
+            loader = self._loader(stage.batch, jax.process_index(), jax.process_count())
         if self._loader_state is not None:
             loader.restore(self._loader_state)
         while (done := self.step - before) < stage.steps:
@@ -131,6 +138,21 @@ class Trainer:
             if done % config.checkpoint_every == 0 or over:
                 yield CheckpointDue(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
         loader.close()
+
+    def _loader(self, batch: int, host: int = 0, hosts: int = 1) -> Loader:
+        settings = dataclasses.replace(self.config.loader(batch), workers=self._workers)
+        return Loader(settings, self.config.data, "train", host, hosts)
+
+    def _tokens(self, stage: Stage) -> Generator[Progress, None, TokenLoader]:
+        """Batches of the tokens of the segments that `_loader` would give, made now where they are not kept yet."""
+        wanted, params = self.config.token_segments or stage.steps * stage.batch, self.whole_params()
+        segments = self._loader(tokenizing.BATCH)
+        if hosts.is_first():
+            folder = tokenizing.opened(self.config.tokens, segments, self.model, params)
+            yield from tokenizing.fill(folder, wanted, segments, self.model, params)
+        hosts.wait_for_all("tokens")
+        folder = tokenizing.opened(self.config.tokens, segments, self.model, params)
+        return TokenLoader(folder, wanted, stage.batch, jax.process_index(), jax.process_count())
 
     def _judged(self, finally_: bool) -> tuple[str, ...]:
         """The part that learns; in the end both, but for a transformer that nobody has trained."""
@@ -158,25 +180,13 @@ class Trainer:
         parts = with_held_out(self.config)
         if not parts:
             return []
-        settings = dataclasses.replace(self._loader_config(VALIDATION_BATCH), augmentation=None)
+        settings = dataclasses.replace(self.config.loader(VALIDATION_BATCH), augmentation=None)
         loader = Loader(settings, parts, "validation")
         batches = list(itertools.islice(loader, self.config.validation_batches))
         loader.close()
         return [(batch.frames_bthwc, self._actions(batch), batch.rewards_bt) for batch in batches]
 
-    def _loader_config(self, batch: int) -> LoaderConfig:
-        model = self.model
-        return LoaderConfig(
-            batch=batch,
-            segment_frames=model.segment_frames,
-            resolution=model.tokenizer.resolution,
-            seed=self.config.seed,
-            augmentation=Augmentation() if self.config.augmentation else None,
-            validation_share=self.config.validation_share,
-            trajectories=self.config.trajectories,
-        )
-
-    def _actions(self, batch: Segments) -> np.ndarray:
+    def _actions(self, batch: Segments | TokenSegments) -> np.ndarray:
         size = self.model.transformer.action_size
         return np.asarray(world_model.pad_actions(batch.actions_bta, size)) if size else batch.actions_bta[..., :0]
 
@@ -189,9 +199,10 @@ class Trainer:
         """Of a batch, each with gradients of its own."""
         return getattr(self.model, f"{self.name}_optimizer").accumulate
 
-    def _update(self, batch: Segments) -> Mapping[str, jax.Array]:
+    def _update(self, batch: Segments | TokenSegments) -> Mapping[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
-        arrays = (batch.frames_bthwc, self._actions(batch), batch.rewards_bt)
+        segments = batch.tokens_bl if isinstance(batch, TokenSegments) else batch.frames_bthwc
+        arrays = (segments, self._actions(batch), batch.rewards_bt)
         for index in range(self._pieces):
             key = self._key("update", self.step * self._pieces + index)
             piece = (from_this_process(by_segment(self.mesh), array[index :: self._pieces]) for array in arrays)

@@ -102,7 +102,6 @@ def plan(config: Pretraining, part: str, kind: DeviceKind, devices: Sequence[jax
     found = collectives(compiled.as_text())
     arithmetic = flops(traced) * pieces
     moved = sum(each["bytes"] for each in found.values()) * pieces
-    rate = kind.teraflops * 1e12 * (1 if _dtype(config, part) == "bfloat16" else 0.5)
     return Plan(
         preset=config.preset,
         part=part,
@@ -118,14 +117,25 @@ def plan(config: Pretraining, part: str, kind: DeviceKind, devices: Sequence[jax
         + memory.temp_size_in_bytes,
         memory_available_bytes=int(kind.memory_gb * GB),
         collectives=found,
-        seconds_arithmetic=arithmetic / mesh.size / (rate * SHARE),
+        seconds_arithmetic=seconds_of(config, part, arithmetic / mesh.size, kind),
         seconds_collectives=moved / (kind.links_gb_per_second * GB),
         steps=getattr(config, part).steps,
     )  # fmt: skip
 
 
-def _dtype(config: Pretraining, part: str) -> str:
-    return getattr(config.world_model, part).compute_dtype
+def step_flops(config: Pretraining, part: str) -> int:
+    """Arithmetic of one update of a part, all its pieces together."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    pieces = getattr(config.scheduled, f"{part}_optimizer").accumulate
+    update = program(part, config.scheduled, MeshConfig(), mesh)
+    _, arguments = _abstract(config, part, update, mesh, getattr(config, part).batch // pieces)
+    return flops(update.step.trace(*arguments)) * pieces
+
+
+def seconds_of(config: Pretraining, part: str, arithmetic: float, kind: DeviceKind) -> float:
+    """Of so many FLOP of a part on one device, at SHARE of its peak for the part's precision."""
+    dtype = getattr(config.world_model, part).compute_dtype
+    return arithmetic / (kind.teraflops * 1e12 * (1 if dtype == "bfloat16" else 0.5) * SHARE)
 
 
 def _abstract(config: Pretraining, part: str, update, mesh: Mesh, batch: int) -> tuple[Any, tuple]:
@@ -184,7 +194,8 @@ def devices_of(kind: DeviceKind, count: int) -> tuple[Sequence[jax.Device], str]
         return _tpus(kind, shape), "libtpu"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", count)
-    return jax.devices("cpu")[:count], "XLA for simulated CPU devices"
+    hint = " (for the TPU's own: pip install -e '.[tpu]')" if kind.slices else ""
+    return jax.devices("cpu")[:count], f"XLA for simulated CPU devices{hint}"
 
 
 def _tpus(kind: DeviceKind, shape: str) -> Sequence[jax.Device]:

@@ -20,26 +20,30 @@ from world_model import WorldModelConfig
 class Program:
     """Of one part of a model. `step` takes what `arguments` puts in order, and consumes the state."""
 
-    part: str
+    part: str  # tokenizer, transformer, or tokens: the transformer, from segments that are tokenized already
     init: Callable[[jax.Array], Any]  # a key to a state, on one device
     step: Any  # jitted
     shardings: Any  # of the state
 
-    def arguments(self, state, frozen, frames_bthwc, actions_bta, rewards_bt, key, perceptual) -> tuple:
-        """frozen: the tokenizer's parameters, for the transformer. perceptual: LPIPS's weights, for the tokenizer."""
+    def arguments(self, state, frozen, segments, actions_bta, rewards_bt, key, perceptual) -> tuple:
+        """segments: frames [B, T, H, W, 3], or tokens [B, L]. frozen: the tokenizer's parameters, for the transformer.
+        perceptual: LPIPS's weights, for the tokenizer."""
         if self.part == "tokenizer":
-            return state, frames_bthwc, key, perceptual
-        return state, frozen, frames_bthwc, actions_bta, rewards_bt, key
+            return state, segments, key, perceptual
+        if self.part == "tokens":
+            return state, segments, actions_bta, rewards_bt, key
+        return state, frozen, segments, actions_bta, rewards_bt, key
 
 
 @functools.lru_cache(maxsize=16)
 def program(part: str, model: WorldModelConfig, config: MeshConfig, mesh: Mesh) -> Program:
-    """The update of the `tokenizer` or the `transformer`; the same one for the same arguments."""
+    """The update of a part as `Program` names them; the same one for the same arguments."""
     if part == "tokenizer":
         static = (model.tokenizer, model.tokenizer_optimizer)
         init, step = tokenizer.init, tokenizer.train_step
     else:
-        static, init, step = (model,), world_model.init_transformer, world_model.transformer_train_step
+        static, init = (model,), world_model.init_transformer
+        step = world_model.token_train_step if part == "tokens" else world_model.transformer_train_step
     begin = functools.partial(init, *static)
     state = jax.eval_shape(begin, jax.random.key(0))
     shardings, computing = state_shardings(mesh, config, state), computing_shardings(mesh, state.params)

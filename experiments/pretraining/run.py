@@ -20,11 +20,13 @@ from experiments.run_folder import RunFolder
 from world_model import WorldModel, WorldModelParams
 
 
-def pretrain(config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str) -> pathlib.Path:
+def pretrain(
+    config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str, workers: int = 0
+) -> pathlib.Path:
     """Train from these weights and return the folder of the model. Raises UsageError, DataError, RunFolderError."""
     check_data(config)
     perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
-    folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual)
+    folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual, workers)
     with folder.claim(config, command) if hosts.is_first() else contextlib.nullcontext():
         hosts.wait_for_all("run folder")
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
@@ -95,7 +97,11 @@ def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, dis
 
 
 def check_data(config: Pretraining) -> None:
-    """Raise UsageError where a data set lacks what the transformer is to learn from."""
+    """Raise UsageError where a data set lacks what the transformer is to learn from, or where settings do not fit."""
+    if config.tokens and not config.transformer.steps:
+        raise UsageError("--tokens is for training a transformer, which has no updates here")
+    if config.token_segments is not None and (config.tokens is None or config.token_segments < 1):
+        raise UsageError("--token-segments is a positive number, and needs --tokens FOLDER")
     if not (config.transformer.steps or config.source):
         return
     model = config.world_model.transformer

@@ -10,7 +10,7 @@ from experiments.errors import UsageError
 def rows(algorithm: str, seed: int, success: list[float], task: str = "handle-press") -> list[dict]:
     return [
         {"task": task, "algorithm": algorithm, "preset": "laptop", "seed": seed, "success": share}
-        | {"agent_steps": 100.0 * i, "env_steps": 200.0 * i, "wall_seconds": 60.0 * i}
+        | {"return": 10.0 * share, "agent_steps": 100.0 * i, "env_steps": 200.0 * i, "wall_seconds": 60.0 * i}
         for i, share in enumerate(success)
     ]
 
@@ -38,6 +38,8 @@ def test_seeds_are_joined_where_all_were_evaluated():
     *thin, thick = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1 and line.get_linestyle() == "-"]
     assert [len(line.get_xdata()) for line in thin] == [3, 2]
     np.testing.assert_allclose(thick.get_ydata(), [0.5, 0.5])
+    returns = curves.draw(table, of="return").axes[0].lines[-1]
+    np.testing.assert_allclose(returns.get_ydata(), [5, 5])
 
 
 def test_runs_of_other_settings_are_lines_of_their_own():
@@ -45,7 +47,9 @@ def test_runs_of_other_settings_are_lines_of_their_own():
     command = "ivideogpt train --preset laptop --task handle-press --seed 0 --mbpo.agent-steps 2000"
     plain = [row | {"command": command} for row in rows("mbpo", 0, [0.0, 0.5, 1.0])]
     short = [row | {"command": f"{command} --mbpo.model.horizon 3"} for row in rows("mbpo", 0, [0.0, 0.1, 0.2])]
+    longer = [row | {"seed": 1, "command": command.replace("2000", "3000")} for row in plain]
     assert len(curves.runs_of(plain + short)) == 2
+    assert len(curves.labels(curves.runs_of(plain + longer))) == 1
     shown = [text.get_text() for text in curves.draw(plain + short).axes[0].get_legend().get_texts()]
     assert shown == ["mbpo (1 seed)", "mbpo, mbpo.model.horizon 3 (1 seed)"]
     assert "mbpo.model.horizon 3" in curves.as_text(curves.first_solved(plain + short))
@@ -54,8 +58,8 @@ def test_runs_of_other_settings_are_lines_of_their_own():
 def test_a_table_becomes_a_picture_and_a_list(tmp_path, capsys, monkeypatch):
     table = tmp_path / "runs.csv"
     table.write_text(
-        "task,algorithm,preset,seed,agent_steps,env_steps,wall_seconds,success\n"
-        "door-close,mbpo,laptop,0,0,0,1.5,0.0\ndoor-close,mbpo,laptop,0,100,200,61,0.9\n"
+        "task,algorithm,preset,seed,agent_steps,env_steps,wall_seconds,success,return\n"
+        "door-close,mbpo,laptop,0,0,0,1.5,0.0,3\ndoor-close,mbpo,laptop,0,100,200,61,0.9,7\n"
     )
     monkeypatch.setattr("sys.argv", ["ivideogpt", "curves", str(table), "--out", str(tmp_path / "new" / "curves.png")])
     with pytest.raises(SystemExit, match="0"):
@@ -65,7 +69,7 @@ def test_a_table_becomes_a_picture_and_a_list(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", "task,algorithm,preset,seed,agent_steps,env_steps,wall_seconds,success\na,b,c,0,1,x,1,0\n"]
+    "text", ["", "a,b\n1,2\n", "task,algorithm,preset,seed,agent_steps,env_steps,wall_seconds,success,return\na,b,c,0,1,x,1,0,0\n"]
 )
 def test_what_is_no_table_is_refused_in_a_sentence(tmp_path, text):
     path = tmp_path / "other.csv"

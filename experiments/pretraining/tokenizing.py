@@ -1,0 +1,47 @@
+"""The segments of a transformer's training as tokens, made once and kept (`experiments/data/tokens.py`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+import world_model
+from agent.events import Clock, Progress
+from experiments.data.loader import Loader
+from experiments.data.tokens import TokenFolder, TokenSegments
+from experiments.fingerprint import fingerprint
+from experiments.run_folder import plain
+from world_model import WorldModelConfig, WorldModelParams
+
+BATCH = 32
+"""Segments that are tokenized at a time."""
+FILE = 1024
+"""Segments a file: what a run that is killed loses at most."""
+
+
+def opened(folder: str, loader: Loader, config: WorldModelConfig, params: WorldModelParams) -> TokenFolder:
+    """The folder of the tokens that this model's tokenizer makes of the loader's segments. Raises DataError: others are there."""
+    tokenizer = plain(config.tokenizer) | {"weights": fingerprint(params.tokenizer), "goal": config.goal_conditioned}
+    return TokenFolder(folder, {"tokenizer": tokenizer, "segments": loader.segments})
+
+
+def fill(
+    folder: TokenFolder, wanted: int, loader: Loader, config: WorldModelConfig, params: WorldModelParams
+) -> Iterator[Progress]:
+    """Append what is missing of the first `wanted` segments, from a loader of batches of BATCH; yields progress."""
+    wanted = math.ceil(wanted / BATCH) * BATCH
+    if len(folder) >= wanted:
+        return
+    with folder.growing():
+        loader.skip_to(len(folder) // BATCH)
+        while (done := len(folder)) < wanted:
+            made = []
+            for count in range(BATCH, min(FILE, wanted - done) + 1, BATCH):
+                batch = next(loader)
+                tokens_bl, _ = world_model.tokenize(config, params, batch.frames_bthwc)
+                made.append((np.asarray(tokens_bl), batch.actions_bta, batch.rewards_bt))
+                yield Progress(Clock(), "tokenizing", done + count, wanted)
+            folder.append(TokenSegments(*map(np.concatenate, zip(*made, strict=True))))
+    loader.close()
