@@ -30,6 +30,9 @@ PyTree = Any
 UNKNOWN = -math.inf
 """Stands for no score: below every other."""
 
+ROOM = 4_000_000
+"""Bytes that a checkpoint's own files take beside its arrays, at most."""
+
 UNFINISHED = ".orbax-checkpoint-tmp"
 """In the name of a folder that orbax is still writing."""
 
@@ -90,10 +93,12 @@ class Checkpoints:
         """Start writing checkpoint `step`. The state may be donated or changed as soon as this returns.
 
         extra: anything JSON holds. score: larger is better (`eval/success`); None where nothing was evaluated.
-        Waits for the checkpoint before, if that one is still being written, and raises what went wrong with it.
+        Waits for the checkpoint before, if that one is still being written, and raises what went wrong with it. Raises
+        CheckpointError where the disk has no room for this one; those before stay.
         """
         table = _table(state)
         leaves = {f"{i:06d}": _data(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        self._need_room(step, sum(leaf.nbytes for leaf in leaves.values()))
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -103,6 +108,15 @@ class Checkpoints:
             ),
             metrics={"score": UNKNOWN if score is None else float(score)},
         )
+
+    def _need_room(self, step: int, size: int) -> None:
+        """Orbax finds out in a thread of its own, and says so in hundreds of lines."""
+        free, needed = shutil.disk_usage(self.folder).free, size + ROOM
+        if free < needed:
+            raise CheckpointError(
+                f"{self.folder}: no space left on the disk for checkpoint {step}, which needs {needed / 1e6:.0f} MB where "
+                f"{free / 1e6:.0f} are free: make room, and the same command goes on from the checkpoint before"
+            )
 
     def restore(self, target: PyTree, step: int | None = None) -> Restored | None:
         """Read checkpoint `step`, by default the newest; None where there is none at all.

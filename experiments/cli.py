@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import errno
 import json
 import os
 import pathlib
@@ -361,7 +362,9 @@ def main() -> None:
         sys.exit(EXIT_CODE)
     except Exception as error:
         if not _is_told_to_users(error):
-            raise
+            if not _disk_is_full(error):
+                raise
+            error = f"no space left on the disk ({str(error)[:160]}): make room, and the same command goes on; what was saved stays"
         print(f"ivideogpt: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -378,6 +381,11 @@ def begin() -> None:
 def _is_told_to_users(error: Exception) -> bool:
     """Our own errors are sentences for whoever typed the command; anything else is a fault and keeps its traceback."""
     return type(error).__module__.split(".")[0] in ("experiments", "agent", "world_model", "tokenizer", "__main__")
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    """Whether this is why a file could not be written, by Python's own error or by the text of a library's."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
 
 
 if __name__ == "__main__":

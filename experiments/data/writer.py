@@ -36,7 +36,7 @@ class StoreWriter:
     another data set, one made with other settings, or where another process writes to it.
     """
 
-    def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any], shard_bytes: int = 2**29):
+    def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any], shard_bytes: int = 2**27):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._alone = contextlib.ExitStack()
@@ -88,7 +88,8 @@ class StoreWriter:
 
     def __exit__(self, *_) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with contextlib.suppress(RuntimeError):  # on a full disk; what it wrote is dropped in any case
+                self._writer.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._alone.close()
 

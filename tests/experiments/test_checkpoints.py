@@ -171,3 +171,15 @@ def test_files_lie_where_the_folder_says(tmp_path):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(12, {"a": jnp.ones(1)}, {})
     assert pathlib.Path(tmp_path / "checkpoints" / "12").is_dir()
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, learner(), {})
+        checkpoints.wait()
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+        with pytest.raises(CheckpointError, match="no space left on the disk for checkpoint 2, which needs 4 MB where 1 are free"):
+            checkpoints.save(2, learner(), {})
+        assert checkpoints.steps() == (1,)
+        assert_same(checkpoints.restore(learner(1)).state, learner())

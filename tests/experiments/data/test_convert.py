@@ -1,5 +1,6 @@
 """Conversions: what was broken is counted and named, what was stopped goes on, and the command says what it made."""
 
+import functools
 import sys
 
 import numpy as np
@@ -110,6 +111,31 @@ def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt
     code, said = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out", "--resolution", 4)
     assert (code, said.count("\n")) == (2, 1)
     assert "choose another folder" in said
+
+
+def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(ivideogpt, make_episode, tmp_path, monkeypatch):
+    for number in range(4):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    monkeypatch.setattr("experiments.data.command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
+    typed = ("convert-data", "npz", tmp_path / "in", tmp_path / "out")
+    add, added = StoreWriter.add, []
+
+    def fills(writer, name, recording):
+        if len(added) == 2:  # in the words of ArrayRecord
+            raise RuntimeError("write() failed: No space left on device; writing out/.tmp/00002.arrayrecord")
+        added.append(name)
+        add(writer, name, recording)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "add", fills)
+        code, said = ivideogpt(*typed)
+    assert (code, "Traceback" in said, "no space left on the disk" in said) == (2, False, True)
+    before = contents(tmp_path / "out")
+    assert {"00000.arrayrecord", "00001.arrayrecord"} <= set(before)
+    assert ivideogpt(*typed)[0] == 0
+    after = contents(tmp_path / "out")
+    assert all(after[name] == before[name] for name in before if name != "dataset.json")
+    assert Store(tmp_path / "out").names == ["000.npz", "001.npz", "002.npz", "003.npz"]
 
 
 def test_a_limit_takes_the_first_and_more_can_be_added_later(ivideogpt, make_episode, tmp_path):
