@@ -179,6 +179,22 @@ def _curves(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _adaptation(arguments: Sequence[str]) -> int:
+    """Compare fine-tuned models and new ones by how much they saw, from a table of such runs (report --csv)."""
+    parser = argparse.ArgumentParser(prog="ivideogpt adaptation", description=_adaptation.__doc__)
+    parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("adaptation.png"), help="default: adaptation.png")
+    options = parser.parse_args(arguments)
+    from experiments import adaptation
+
+    rows = [row for path in options.table for row in adaptation.read_table(path)]
+    print(adaptation.as_text(rows))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    adaptation.draw(rows).savefig(options.out, dpi=150)
+    print(f"written to {options.out}")
+    return 0
+
+
 def _import_weights(arguments: Sequence[str]) -> int:
     """Read a folder of published weights, check every tensor, and write a folder of our own."""
     parser = argparse.ArgumentParser(prog="ivideogpt import-weights", description=_import_weights.__doc__)
@@ -315,6 +331,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "predict": _predict,
     "report": _report,
     "curves": _curves,
+    "adaptation": _adaptation,
     "collect-demos": _collect_demos,
     "collect-data": _collect_data,
     "import-weights": _import_weights,

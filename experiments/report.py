@@ -113,7 +113,8 @@ def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = N
     runs = [_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    evaluations = [row for folder in folders for row in summary.rows(folder)] if len(runs) > 1 else []
+    rows = [row for folder in folders for row in summary.rows(folder)] if len(runs) > 1 else []
+    evaluations = [row for row in rows if "success" in row]  # pre-training has none
     page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, evaluations))
     write_atomically(path, page)
     return path
