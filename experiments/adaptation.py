@@ -40,7 +40,7 @@ def read_table(path: str | os.PathLike) -> list[Row]:
 def beginning(command: str) -> str:
     """Which of BEGINNINGS a command stands for."""
     words = shlex.split(command)
-    if words[1] == "pretrain":
+    if words[1:2] == ["pretrain"]:
         return "from scratch"
     return words[words.index("--mode") + 1] if "--mode" in words else "full"
 
