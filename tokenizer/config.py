@@ -44,6 +44,7 @@ class TokenizerConfig:
     # Reconstruction
     context_skip: bool = False  # the future pair codes the change from the last context frame; its decoder paints over that frame
     motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
+    still_weight: float = 0.0  # fsq: of a future patch's code staying at rest where nothing differs from the last context frame
     l1_weight: float = 1.0
     l2_weight: float = 0.0
     perceptual_weight: float = 1.0  # of LPIPS, equal to L1's as in the paper; 0: no LPIPS, and no weights needed for it
@@ -89,7 +90,7 @@ class TokenizerConfig:
         self._check_codes()
 
     def _check_losses(self):
-        for name in ("l1_weight", "l2_weight", "perceptual_weight", "adversarial_weight", "adversarial_start_step"):
+        for name in ("l1_weight", "l2_weight", "still_weight", "perceptual_weight", "adversarial_weight", "adversarial_start_step"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(
             self.adversarial_weight == 0 or self.resolution >= SMALLEST_JUDGED,
@@ -98,6 +99,7 @@ class TokenizerConfig:
 
     def _check_codes(self):
         if self.quantizer == "vq":
+            _require(self.still_weight == 0, "still_weight is for fsq: vq has no code that stands out")
             return
         codes = math.prod(self.fsq_levels)
         for name in ("context_codes", "future_codes"):

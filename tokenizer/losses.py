@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tokenizer.config import TokenizerConfig
+from tokenizer.layers import to_patches
 from tokenizer.model import Reconstruction
 from tokenizer.perceptual import PerceptualWeights, lpips
 
@@ -20,6 +21,7 @@ class Outputs(NamedTuple):
     future_bfhwc: Array
     context_commitment: Array
     future_commitment: Array
+    future_codes: Array  # [B * F, n, D]
 
     @classmethod
     def of(cls, reconstruction: Reconstruction) -> Outputs:
@@ -28,6 +30,7 @@ class Outputs(NamedTuple):
             reconstruction.future_bfhwc,
             reconstruction.context.loss,
             reconstruction.future.loss,
+            reconstruction.future.codes,
         )
 
     def frames(self) -> Array:
@@ -56,6 +59,8 @@ def losses(
         "context_commitment": outputs.context_commitment,
         "future_commitment": outputs.future_commitment,
     }
+    if config.still_weight > 0:
+        terms["still"] = config.still_weight * still_loss(config, outputs.future_codes, future_bfhwc, context_bchwc[:, -1])
     if config.perceptual_weight > 0:
         terms["context_perceptual"] = perceptual_loss(config, perceptual, outputs.context_bchwc, context_bchwc)
         terms["future_perceptual"] = perceptual_loss(config, perceptual, outputs.future_bfhwc, future_bfhwc)
@@ -89,6 +94,24 @@ def motion_weights(config: TokenizerConfig, future_bfhwc: Array, last_frame_bhwc
     largest = change.max((2, 3), keepdims=True)
     return jnp.maximum(change / jnp.maximum(largest, SMALLEST_CHANGE), config.motion_floor)
 
+
+def still_loss(config: TokenizerConfig, codes: Array, future_bfhwc: Array, last_frame_bhwc: Array) -> Array:
+    """Mean squared distance from REST of the codes [B * F, n, D] of patches in which nothing changed; 0 where there are none.
+
+    Without it a code of a still patch says something about what moves elsewhere, and the more so the longer the tokenizer
+    learns: what a transformer then has to predict is mostly that.
+    """
+    change_mhwc = jnp.abs(future_bfhwc - last_frame_bhwc[:, None]).reshape(-1, *future_bfhwc.shape[2:])
+    patches = to_patches(change_mhwc, config.resolution * config.future_patch // config.grid)
+    still = (patches.max(-1) < STILL).reshape(codes.shape[:2]).astype(codes.dtype)
+    distance = jnp.square(codes - REST).mean(-1)
+    return (distance * still).sum() / jnp.maximum(still.sum(), 1)
+
+
+STILL = 0.04
+"""A patch is still where no colour differs from the last context frame by as much: shadows and rounding move less."""
+REST = 1.0
+"""The highest level of every number, which a latent of equal positive numbers has."""
 
 SMALLEST_CHANGE = 0.05
 """A frame in which no pixel changes by this much holds noise rather than motion: it is not blown up to full weight."""
