@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tokenizer import OptimizerConfig, TokenizerConfig, codebooks, init, make_optimizer, train_step
-from tokenizer.losses import motion_weights, pixel_loss
+from tokenizer.losses import motion_weights, pixel_loss, still_loss
 from tokenizer.optimizer import decayed
 from tokenizer.train import draw
 
@@ -113,6 +113,33 @@ def test_motion_weights_are_one_where_most_moves_and_the_floor_where_nothing_doe
     assert weights[0, 0] == 1 and weights[3, 3] == np.float32(0.05)
     np.testing.assert_allclose(weights[1, 1], 0.5, rtol=1e-6)
     assert motion_weights(CONFIG, future, last) is None
+
+
+STILL_KINDS = {"quantizer": "fsq", "fsq_levels": (4, 4), "context_codes": 16, "future_codes": 16}
+
+
+def test_only_the_codes_of_still_patches_are_drawn_to_rest():
+    """Two frames of four patches of 4 pixels; one pixel of one patch of the second changes, and its code does not count."""
+    config = dataclasses.replace(CONFIG, **STILL_KINDS, still_weight=1.0)
+    last, future = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 2, 8, 8, 3)).at[0, 1, 5, 2, 0].set(0.5)
+    codes = jnp.stack([jnp.ones((4, 2)), jnp.array([[1, 0], [1, 1], [-1, -1], [1, 1]])]).astype(jnp.float32)
+    np.testing.assert_allclose(still_loss(config, codes, future, last), 0.5 / 7, rtol=1e-6)
+    assert still_loss(config, codes, future.at[:].add(1), last) == 0  # nothing is still
+
+
+def test_still_patches_learn_one_code():
+    config = dataclasses.replace(CONFIG, **STILL_KINDS)
+    frames = jnp.repeat(jax.random.randint(jax.random.key(3), (4, 1, 8, 8, 3), 0, 255).astype(jnp.uint8), 4, axis=1)
+    perplexities = []
+    for weight in (0.0, 1.0):
+        weighted = dataclasses.replace(config, still_weight=weight)
+        state = init(weighted, FAST, jax.random.key(0))
+        for step in range(40):
+            state, metrics = train_step(weighted, FAST, state, frames, jax.random.key(step))
+        perplexities.append(float(metrics["future_perplexity"]))
+    assert perplexities[1] == 1 < perplexities[0]
+    with pytest.raises(ValueError, match="still_weight is for fsq"):
+        dataclasses.replace(CONFIG, still_weight=1.0)
 
 
 def test_equal_weights_do_not_change_the_pixel_loss():
