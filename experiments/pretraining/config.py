@@ -103,14 +103,21 @@ def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Sta
     return Pretraining(name, model, tokenizer, transformer)
 
 
+def _slower(base: WorldModelConfig) -> WorldModelConfig:
+    """With learning rates for what has been learned already: at those of pre-training, a few recordings undo more of it."""
+    rates = {"tokenizer_optimizer": 2e-4, "transformer_optimizer": 3e-4}
+    optimizers = {name: dataclasses.replace(getattr(base, name), learning_rate=rate) for name, rate in rates.items()}
+    return dataclasses.replace(base, **optimizers)
+
+
 _BASE = {name: presets.get(name).mbpo.world_model for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")}
 _TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
 _PRESETS = {
     preset.preset: preset
     for preset in (
         Pretraining("laptop", _BASE["laptop"], Stage(3000, 8), Stage(10_000, 4, cosine=True), augmentation=False),
-        Pretraining("laptop-finetune", _BASE["laptop"], Stage(600, 8), Stage(1500, 4, cosine=True), augmentation=False,
-                    validate_every=500, checkpoint_every=500),
+        Pretraining("laptop-finetune", _slower(_BASE["laptop"]), Stage(600, 8), Stage(1500, 4, cosine=True),
+                    augmentation=False, validate_every=500, checkpoint_every=500),
         Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2, cosine=True), validate_every=2,
                     validation_batches=1, judged_recordings=2, horizon=2, checkpoint_every=2),
         _paper("paper-64", _BASE["paper-64"], Stage(1_000_000, 64), Stage(700_000, 64, cosine=True)),
