@@ -15,8 +15,6 @@ from experiments.run_folder import RunFolder
 
 MODEL = ("model/mse_imagined", "model/mse_repeat", "model/mse_swapped", "model/moving_mse_imagined", "model/moving_mse_repeat")
 STAMPS = ("agent_steps", "env_steps", "wall_seconds")
-
-
 LEARNED = ("validation/tokenizer/future_mse", "validation/transformer/cross_entropy", "validation/transformer/token_accuracy")
 
 

@@ -65,11 +65,9 @@ def test_what_does_not_fit_is_one_sentence(folder, tmp_path):
 def test_the_kept_model_is_small_fits_the_demo_and_is_found_by_its_name():
     demo = presets.get("demo")
     experiment, params = start_from_pretrained(demo)
-    expected = demo.mbpo.world_model
-    found = experiment.mbpo.world_model
-    # How its tokenizer is trained on is the model's own; its sizes are those of the preset.
-    tokenizer = dataclasses.replace(expected.tokenizer, still_weight=found.tokenizer.still_weight)
-    assert found == dataclasses.replace(expected, tokenizer=tokenizer)
+    preset = demo.mbpo.world_model
+    tokenizer = dataclasses.replace(preset.tokenizer, still_weight=0.01)  # all that differs: what it was trained with at last
+    assert experiment.mbpo.world_model == dataclasses.replace(preset, tokenizer=tokenizer)
     folder = located(demo.pretrained)
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 10_000_000
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(params))
