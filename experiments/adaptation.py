@@ -26,15 +26,19 @@ Row = Mapping[str, Any]
 def read_table(path: str | os.PathLike) -> list[Row]:
     """The last judgement of each run of a file that `ivideogpt report --csv` wrote. Raises UsageError where it is another."""
     try:
-        rows = list(csv.DictReader(pathlib.Path(path).read_text().splitlines()))
-        ended = {row["command"]: row | {"beginning": beginning(row["command"])} for row in rows if row[ERROR]}
-        return [row | {name: float(row[name]) for name in (ERROR, REPEAT, SWAPPED)} for row in ended.values()]
+        return last_judgements(csv.DictReader(pathlib.Path(path).read_text().splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}") from error
     except (KeyError, ValueError) as error:
         raise UsageError(
             f"{path} is no table of fine-tuning runs ({error}): 'ivideogpt report RUN... --csv FILE' writes those"
         ) from error
+
+
+def last_judgements(rows: Iterable[Row]) -> list[Row]:
+    """Of each run its last row that says how well it imagines, with what it began from and its errors as numbers."""
+    ended = {row["command"]: row | {"beginning": beginning(row["command"])} for row in rows if row[ERROR] != ""}
+    return [row | {name: float(row[name]) for name in (ERROR, REPEAT, SWAPPED)} for row in ended.values()]
 
 
 def beginning(command: str) -> str:

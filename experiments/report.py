@@ -1,4 +1,5 @@
-"""report.html: one page that says what a run did, with curves and videos inside it, or that compares several runs."""
+"""report.html: one page that says what a run did, with curves and videos inside it, or that compares several runs: of
+agents, of models on data sets, or of both."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from experiments import curves, summary
+from experiments import adaptation, curves, summary
 from experiments import report_plots as plots
 from experiments.metrics import latest, read_metrics
 from experiments.progress import format_duration
@@ -34,7 +35,7 @@ class Verdict:
 class Clip:
     """A video or picture, whole, as a data address."""
 
-    agent_steps: int
+    when: str  # as "agent step 1,300"
     address: str
 
 
@@ -48,6 +49,7 @@ class Run:
     lines: list[dict[str, Any]]
     evaluations: list[Clip]  # the newest, then the first where it is another
     imaginations: list[Clip]
+    reconstructions: list[Clip]
     filmstrip: Clip | None
     sizes: dict[str, int]  # bytes by the first part of the path
 
@@ -55,6 +57,22 @@ class Run:
         """A configuration value by the last part of its name, the least nested first; None where there is none."""
         found = [key for key in self.config if key.split(".")[-1] == name]
         return self.config[min(found, key=lambda key: key.count("."))] if found else None
+
+    @property
+    def trains_agent(self) -> bool:
+        """Whether it acts, or else learns from data sets alone."""
+        return "task" in self.config
+
+    @property
+    def data(self) -> str:
+        """The names of a pre-training run's data sets, or how many there are."""
+        sets = [pathlib.Path(part["folder"]).name for part in self.config["data"]]
+        return ", ".join(sets) if len(sets) <= 3 else f"{len(sets)} data sets"
+
+    @property
+    def beginning(self) -> str:
+        """What a pre-training run began from and trained, one of adaptation.BEGINNINGS."""
+        return adaptation.beginning(self.sessions[0]["command"])
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -66,8 +84,14 @@ class Run:
             _model_verdict(
                 self, "swapped", "Does imagination follow the actions?", "imagining with another episode's actions"
             ),
-            _success_verdict(self.lines),
+            _success_verdict(self.lines) if self.trains_agent else _tokens_verdict(self.lines),
         ]
+
+    @property
+    def error(self) -> float | None:
+        """Of the newest judgement: the mean squared error of imagined frames. None before the first."""
+        line = latest(self.lines, summary.MODEL[0])
+        return None if line is None else line[summary.MODEL[0]]
 
     @property
     def first_solved(self) -> dict[str, Any] | None:
@@ -114,53 +138,64 @@ def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = N
     path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [row for folder in folders for row in summary.rows(folder)] if len(runs) > 1 else []
-    evaluations = [row for row in rows if "success" in row]  # pre-training has none
-    page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, evaluations))
+    page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, rows))
     write_atomically(path, page)
     return path
 
 
 def _run(folder: RunFolder, name: str) -> Run:
     record, lines = folder.read(), read_metrics(folder.metrics)
-    strips = _clips(folder.videos, "imagination", "png")
+    strips = _clips(folder.videos, record["config"], "imagination", "png")
     return Run(
         name=name,
         config=flat(record["config"]),
         sessions=record["sessions"],
         lines=lines,
-        evaluations=_clips(folder.videos, "evaluation", "mp4"),
-        imaginations=_clips(folder.videos, "imagination", "mp4"),
+        evaluations=_clips(folder.videos, record["config"], "evaluation", "mp4"),
+        imaginations=_clips(folder.videos, record["config"], "imagination", "mp4"),
+        reconstructions=_clips(folder.videos, record["config"], "reconstruction", "mp4"),
         filmstrip=strips[0] if strips else None,
         sizes=folder.sizes(),
     )
 
 
-def _plots(runs: Sequence[Run], evaluations: Sequence[curves.Row]) -> dict[str, Any]:
+def _plots(runs: Sequence[Run], rows: Sequence[curves.Row]) -> dict[str, Any]:
     """Every picture by its place in the template; None where there is nothing to draw.
 
-    evaluations: of several runs, for the picture that joins the seeds of an algorithm.
+    rows: of several runs, for the pictures that join the seeds of an algorithm, or of a way to train a model.
     """
     lines = {run.name: run.lines for run in runs}
+    evaluations = [row for row in rows if "success" in row]
+    judgements = adaptation.last_judgements(row for row in rows if "success" not in row)
+    seen = any(row["trajectories"] for row in judgements)
+    steps = "env_steps" if any(run.trains_agent for run in runs) else "updates"
     pairs = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
     return {
         "side_by_side": plots.as_svg(curves.draw(evaluations), "side by side") if evaluations else None,
+        "adaptation": plots.as_svg(adaptation.draw(judgements), "adaptation") if seen else None,
         "tell_apart": len(runs) <= len(plots.COLOURS),
         "learning": {over: [curve for curve in pair if curve] for over, pair in pairs.items()},
         "axes": plots.AXES,
-        "model": [curve for curve in (plots.horizon_curve(lines), plots.model_error_curve(lines)) if curve],
+        "model": [curve for curve in (plots.horizon_curve(lines), plots.model_error_curve(lines, steps)) if curve],
         "training": _training(runs[0].lines) if len(runs) == 1 else {},
     }
 
 
 def _training(lines: list[dict[str, Any]]) -> dict[str, list[Markup]]:
-    """Small curves of all training metrics: codebooks by themselves, the rest by who is being trained."""
-    titles = {"tokenizer": "Tokenizer", "transformer": "Transformer", "codebook": "Codebooks", "agent": "Actor-critic"}
+    """Small curves of all training metrics: held-out data and codebooks by themselves, the rest by who is being trained."""
+    titles = {
+        "validation": "Held-out data",
+        "tokenizer": "Tokenizer",
+        "transformer": "Transformer",
+        "codebook": "Codebooks",
+        "agent": "Actor-critic",
+    }
     groups: dict[str, list[Markup]] = {title: [] for title in titles.values()}
     for name in dict.fromkeys(name for line in lines for name in line):
         prefix = name.partition("/")[0]
         if prefix not in titles or isinstance(next(line[name] for line in lines if name in line), list | str):
             continue
-        about_codes = re.search(r"usage|perplexity|codes|dead", name) is not None
+        about_codes = prefix != "validation" and re.search(r"usage|perplexity|codes|dead", name) is not None
         curve = plots.small_curve(lines, name)
         if curve:
             groups[titles["codebook" if about_codes else prefix]].append(curve)
@@ -185,7 +220,7 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
     where = [
         f"{horizon} frames ahead" if horizon else "",
         f"{segments:.0f} held-out segments" if segments else "",
-        f"agent step {line['agent_steps']:,}",
+        _when(run.config, line["agent_steps"] if run.trains_agent else line["updates"]),
     ]
     detail += f" ({', '.join(part for part in where if part)})."
     answer = "yes" if mine < CLEARLY * theirs else "barely" if mine < theirs else "no"
@@ -213,14 +248,30 @@ def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
     return Verdict(question, success >= curves.SOLVED, f"{success:.0%}", detail)
 
 
-def _clips(folder: pathlib.Path, kind: str, suffix: str) -> list[Clip]:
-    """The newest `<kind>-<agent steps>.<suffix>`, and the first one where that is another file."""
+def _tokens_verdict(lines: list[dict[str, Any]]) -> Verdict:
+    question, name = "How many of the coming tokens are foreseen?", "validation/transformer/token_accuracy"
+    line = latest(lines, name)
+    if line is None:
+        return Verdict(question, None, "not measured yet", "The transformer is judged on held-out segments.")
+    detail = f"Share of held-out tokens that the transformer finds likeliest (update {line['updates']:,})"
+    if f"{name}_top_5" in line:
+        detail += f"; {line[f'{name}_top_5']:.0%} are among its five likeliest"
+    return Verdict(question, None, f"{line[name]:.0%}", f"{detail}.")
+
+
+def _when(config: dict[str, Any], steps: int) -> str:
+    """A moment of a run, as its videos and judgements are numbered."""
+    return f"{'agent step' if 'task' in config else 'update'} {steps:,}"
+
+
+def _clips(folder: pathlib.Path, config: dict[str, Any], kind: str, suffix: str) -> list[Clip]:
+    """The newest `<kind>-<steps>.<suffix>`, and the first one where that is another file."""
     pattern = re.compile(rf"{kind}-(\d+)\.{suffix}")
     matches = [match for path in folder.glob("*") if (match := pattern.fullmatch(path.name))]
     ordered = sorted((int(match[1]), match[0]) for match in matches)
     media = {"mp4": "video/mp4", "png": "image/png"}[suffix]
     return [
-        Clip(steps, f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
+        Clip(_when(config, steps), f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
         for steps, name in dict.fromkeys([*ordered[-1:], *ordered[:1]])
     ]
 

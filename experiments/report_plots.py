@@ -94,7 +94,7 @@ def model_error_curve(runs: Runs, over: str = "env_steps") -> Markup | None:
     for guess, label, lines in _guesses(runs):
         x, error = series(lines, f"model/mse_{guess}", over)
         drawn.append((x, error / series(lines, "model/mse_repeat", over)[1] if len(runs) > 1 else error, label))
-    return _error_curves(runs, drawn, "over the horizon", AXES[over])
+    return _error_curves(runs, drawn, "over the horizon", over)
 
 
 def horizon_curve(runs: Runs) -> Markup | None:

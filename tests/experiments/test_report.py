@@ -55,6 +55,20 @@ def finished(path, success=(0.0, 0.75, 0.5), imagined: float = 0.001) -> RunFold
     return folder
 
 
+def pretrained(path, trajectories: int | None = 5) -> RunFolder:
+    """A run that learned from data sets, judged at updates 10 and 20."""
+    folder, sets = RunFolder(path), [{"folder": f"data/{name}"} for name in ("reach", "push")]
+    config = {"preset": "debug", "data": sets, "source": None, "trajectories": trajectories, "seed": 4}
+    config |= {"tokenizer": {"steps": 0}, "transformer": {"steps": 20}}
+    with folder.claim(config, f"ivideogpt pretrain transformer --run-dir {path}"), Metrics(folder.metrics) as metrics:
+        clock = types.SimpleNamespace(agent_steps=0, env_steps=0)
+        for update, accuracy in ((10, 0.25), (20, 0.625)):
+            judged = {"validation/transformer/token_accuracy": accuracy, "validation/transformer/token_accuracy_top_5": 0.875}
+            metrics.write(clock, {"updates": update} | judged | model_line(0.001, 0.002, 0.0015))
+            videos.write_mp4(folder.videos / f"reconstruction-{update}.mp4", np.zeros((2, 8, 8, 3), np.uint8))
+    return folder
+
+
 def text(html: str) -> str:
     """What a reader reads, in one line."""
     html = re.sub(r"<(style|svg).*?</\1>", " ", html, flags=re.DOTALL)
@@ -112,6 +126,25 @@ def test_several_runs_are_compared_on_one_page_by_names_that_tell_them_apart(tmp
     assert write_report(folders).name == "comparison.html"
     with pytest.raises(ValueError, match="the same run twice"):
         write_report([folders[0], folders[0]])
+
+
+def test_a_run_that_learned_from_data_sets_is_not_asked_for_an_agent(tmp_path):
+    html = write_report([pretrained(tmp_path)]).read_text()
+    page = text(html)
+    assert "learns from reach, push, 5 recordings updates 20" in page and html.count("<video") == 2
+    assert re.search(r"beat repeating the last frame\? yes .* \(3 frames ahead, update 20\)", page)
+    assert re.search(r"coming tokens are foreseen\? 62% .* \(update 20\); 88% are among its five likeliest", page)
+    assert "Newest , update 20." in page and "Held-out data" in page
+    assert not re.search("agent|episode success|environment step", page.replace("another episode's actions", ""))
+
+
+def test_agents_and_models_are_compared_in_a_table_each(tmp_path):
+    models = [pretrained(tmp_path / "few"), pretrained(tmp_path / "all", None)]
+    page = text(write_report(models, tmp_path / "models.html").read_text())
+    assert "few reach, push 5 from scratch debug 4 20" in page and "all reach, push all from scratch debug 4 20" in page
+    assert "62% 0.00100 yes yes" in page and "Error by how much was seen" in page and "algorithm" not in page
+    page = text(write_report([*models, finished(tmp_path / "agent")], tmp_path / "both.html").read_text())
+    assert "agent plate-slide mbpo debug 3 400" in page and "few reach, push 5 from scratch" in page
 
 
 def test_what_is_not_a_run_folder_is_refused(tmp_path):
