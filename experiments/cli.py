@@ -184,13 +184,15 @@ def _adaptation(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="ivideogpt adaptation", description=_adaptation.__doc__)
     parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("adaptation.png"), help="default: adaptation.png")
-    options = parser.parse_args(arguments)
     from experiments import adaptation
 
-    rows = [row for path in options.table for row in adaptation.read_table(path)]
-    print(adaptation.as_text(rows))
+    said = "mse: what a run judged its model by (default); best-...: what evaluate found for runs that were evaluated"
+    parser.add_argument("--of", choices=adaptation.MEASURES, default="mse", help=said)
+    options = parser.parse_args(arguments)
+    rows = [row for path in options.table for row in adaptation.read_table(path, options.of)]
+    print(adaptation.as_text(rows, options.of))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    adaptation.draw(rows).savefig(options.out, dpi=150)
+    adaptation.draw(rows, options.of).savefig(options.out, dpi=150)
     print(f"written to {options.out}")
     return 0
 

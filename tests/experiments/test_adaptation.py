@@ -1,5 +1,7 @@
 """Tables of fine-tuning runs: what a run began with, what is averaged, and that runs of agents are another table."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -44,9 +46,28 @@ def test_the_last_judgement_of_each_run_counts_and_seeds_are_averaged(runs, tmp_
     assert full.split() == ["reach", "full", "5", "2", "1.50", "1.00", "to", "2.00", "4.00", "3.00"]
     drawn = adaptation.draw(rows).axes[0]
     lines = {line.get_label(): line for line in drawn.lines}
-    np.testing.assert_allclose(lines["full"].get_ydata(), [0.0015])
-    np.testing.assert_allclose(lines["zero-shot"].get_ydata(), [0.003, 0.003])
+    np.testing.assert_allclose(lines["full"].get_ydata(), [1.5])
+    np.testing.assert_allclose(lines["zero-shot"].get_ydata(), [3.0, 3.0])
     assert "repeating the last frame" in lines
+
+
+def test_what_evaluate_found_of_a_run_is_in_its_last_row_and_can_be_compared(runs, tmp_path):
+    with pytest.raises(UsageError, match=r"no run of .* has a best_ssim: 'ivideogpt evaluate RUN"):
+        (tmp_path / "before.csv").write_text(summary.as_csv(runs))
+        adaptation.read_table(tmp_path / "before.csv", "best-ssim")
+    ssim = {"best_of_7": 0.9, "repeat": 0.8}
+    for made in runs[:2]:
+        (made.path / "evaluation").mkdir()
+        found = {"protocol": {"samples": 7}, "metrics": {"ssim": ssim}}
+        (made.path / "evaluation" / "evaluation.json").write_text(json.dumps(found))
+    assert [row["best_ssim"] for row in summary.rows(runs[0])] == ["", 0.9]
+    assert summary.rows(runs[0])[-1]["evaluated_samples"] == 7
+    (tmp_path / "runs.csv").write_text(summary.as_csv(runs))
+    rows = adaptation.read_table(tmp_path / "runs.csv", "best-ssim")
+    said = adaptation.as_text(rows, "best-ssim").splitlines()
+    assert said[0].startswith("SSIM") and len(said) == 3
+    assert said[-1].split() == ["reach", "full", "5", "2", "90.00", "90.00", "to", "90.00", "80.00"]
+    np.testing.assert_allclose(adaptation.draw(rows, "best-ssim").axes[0].lines[0].get_ydata(), [90])
 
 
 def test_a_page_compares_them_and_other_tables_are_refused(runs, tmp_path):

@@ -124,11 +124,12 @@ def test_commands_write_figures_videos_and_a_page(model, recordings, tmp_path, m
             writer.add(name, each)
         writer.finish()
     on = [tmp_path / "model", "--data", tmp_path / "set", "--validation-share", "0.6", "--horizon", "2", "--videos", "2"]
-    code, said, _ = command(monkeypatch, capsys, "evaluate", *on, "--samples", "2", "--out", tmp_path / "out")
+    code, said, _ = command(monkeypatch, capsys, "evaluate", *on, "--samples", "2", "--without", "lpips", "--out", tmp_path / "out")
     assert code == 0 and "best" in said
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["protocol"]["samples"] == 2 and found["protocol"]["videos"] == 2
     assert set(found["metrics"]) >= {"mse", "psnr", "ssim"}
+    assert found["not_measured"]["lpips"] == "left out by --without" and "lpips" not in found["metrics"]
     assert found["beyond"]["action_response"] > 0
     assert found["fvd"] is None and "at least 9 frames" in found["not_measured"]["fvd"]
     table = (tmp_path / "out" / "evaluation.csv").read_text().splitlines()
