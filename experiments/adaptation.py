@@ -34,10 +34,10 @@ class Measure:
 
 MEASURES = {
     "mse": Measure("mse_imagined", "mse_repeat", 1e3, "mean squared error of the likeliest future, thousandths", "mse_swapped"),
-    "best-mse": Measure("best_mse", "repeat_mse", 1e3, "mean squared error of the best sample, thousandths"),
-    "best-psnr": Measure("best_psnr", "repeat_psnr", 1, "PSNR of the best sample, dB"),
-    "best-ssim": Measure("best_ssim", "repeat_ssim", 100, "SSIM of the best sample, hundredths"),
-    "best-lpips": Measure("best_lpips", "repeat_lpips", 100, "LPIPS of the best sample, hundredths"),
+    "best-mse": Measure("best_mse", "repeat_mse", 1e3, "mean squared error of the best of {} samples, thousandths"),
+    "best-psnr": Measure("best_psnr", "repeat_psnr", 1, "PSNR of the best of {} samples, dB"),
+    "best-ssim": Measure("best_ssim", "repeat_ssim", 100, "SSIM of the best of {} samples, hundredths"),
+    "best-lpips": Measure("best_lpips", "repeat_lpips", 100, "LPIPS of the best of {} samples, hundredths"),
 }
 """What `--of` can name: what a run judged its model by, and what `ivideogpt evaluate` found of it (best of many samples, as the paper)."""
 
@@ -94,6 +94,14 @@ def grouped(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int | None, list[
     return found
 
 
+def described(rows: Sequence[Row], of: str) -> str:
+    """What the values are, for a reader. Raises UsageError where they are the best of different numbers of samples."""
+    samples = {row["evaluated_samples"] for row in rows} if of != "mse" else {""}
+    if len(samples) > 1:
+        raise UsageError(f"these are the best of {', '.join(sorted(map(str, samples)))} samples: evaluate all with one --samples")
+    return MEASURES[of].described.format(*samples)
+
+
 def as_text(rows: Sequence[Row], of: str = "mse") -> str:
     """A line a beginning and number of trajectories: mean and range over seeds."""
     lines = [("data", "beginning", "trajectories", "seeds", "imagined", "range", "repeat", "other actions")]
@@ -106,7 +114,7 @@ def as_text(rows: Sequence[Row], of: str = "mse") -> str:
             lines.append((data, begun, str(trajectories or "-"), str(len(runs)), f"{np.mean(values):.2f}", spread, *means))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return "\n".join((MEASURES[of].described, *table))
+    return "\n".join((described(rows, of), *table))
 
 
 def draw(rows: Sequence[Row], of: str = "mse") -> Figure:
@@ -133,5 +141,5 @@ def draw(rows: Sequence[Row], of: str = "mse") -> Figure:
             axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
             axes.minorticks_off()
             axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-        figure.axes[0].set_ylabel(MEASURES[of].described, wrap=True)
+        figure.axes[0].set_ylabel(described(rows, of).replace(", ", ",\n"))
     return figure

@@ -65,9 +65,12 @@ def test_what_evaluate_found_of_a_run_is_in_its_last_row_and_can_be_compared(run
     (tmp_path / "runs.csv").write_text(summary.as_csv(runs))
     rows = adaptation.read_table(tmp_path / "runs.csv", "best-ssim")
     said = adaptation.as_text(rows, "best-ssim").splitlines()
-    assert said[0].startswith("SSIM") and len(said) == 3
+    assert said[0] == "SSIM of the best of 7 samples, hundredths" and len(said) == 3
     assert said[-1].split() == ["reach", "full", "5", "2", "90.00", "90.00", "to", "90.00", "80.00"]
     np.testing.assert_allclose(adaptation.draw(rows, "best-ssim").axes[0].lines[0].get_ydata(), [90])
+    rows[0] |= {"evaluated_samples": "100"}
+    with pytest.raises(UsageError, match="best of 100, 7 samples"):
+        adaptation.as_text(rows, "best-ssim")
 
 
 def test_a_page_compares_them_and_other_tables_are_refused(runs, tmp_path):
