@@ -71,7 +71,7 @@ def last_judgements(rows: Iterable[Row], of: str = "mse") -> list[Row]:
     return [
         row
         | {"beginning": beginning(command)}
-        | {name: column and float(row[column]) * measure.scale for name, column in columns.items()}
+        | {name: float(row[column]) * measure.scale if column and row[column] != "" else None for name, column in columns.items()}
         for command, row in judged.items()
     ]
 

@@ -252,6 +252,7 @@ def _predict(arguments: Sequence[str]) -> int:
 def _bench(arguments: Sequence[str]) -> int:
     """Time a hot path on this machine, beside the machine's own matmul peak."""
     from experiments import bench, hot_paths, presets, rendering
+    from experiments.data import options as data_options
 
     parser = argparse.ArgumentParser(prog="ivideogpt bench", description=_bench.__doc__)
     parser.add_argument("path", choices=(*hot_paths.PATHS, "loop", "loader"))
@@ -264,8 +265,8 @@ def _bench(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the median counts; default: 5")
     parser.add_argument("--compile-only", action="store_true", help="compile and say what it takes, allocate nothing")
     parser.add_argument("--against-torch", action="store_true", help="train-agent: in turn with the same in PyTorch")
-    parser.add_argument("--data", type=pathlib.Path, nargs="+", help="loader: data set folders")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    data_options.add_arguments(parser.add_argument_group("loader"))
     options = parser.parse_args(arguments)
     if options.path == "loader":
         return _bench_loader(options)
@@ -286,13 +287,11 @@ def _bench(arguments: Sequence[str]) -> int:
 
 def _bench_loader(options: argparse.Namespace) -> int:
     from experiments import loader_speed
-    from experiments.data.loader import Part
+    from experiments.data import options as data_options
     from experiments.pretraining import config as pretraining
     from experiments.progress import ProgressDisplay
 
-    if not options.data:
-        raise UsageError("bench loader reads data sets: --data FOLDER...; ivideogpt collect-data or convert-data makes one")
-    config = dataclasses.replace(pretraining.get(options.preset), data=tuple(map(Part, options.data)))
+    config = dataclasses.replace(pretraining.get(options.preset), data=data_options.parts(options, videos=True))
     with ProgressDisplay() as display:
         measured = loader_speed.bench_loader(config, options.repeats, display.update)
     print(json.dumps(measured) if options.json else loader_speed.as_text(measured))
@@ -387,7 +386,7 @@ def main() -> None:
         print(f"ivideogpt: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; a training run goes on from its last checkpoint with the same command", file=sys.stderr)
+        print("\nstopped; what was saved stays, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 
 

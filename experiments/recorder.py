@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
-
 from agent.events import (
     Border,
     CheckpointDue,
@@ -135,23 +133,25 @@ class Recorder:
 
 
 def scalars(comparison: Comparison) -> dict[str, Any]:
-    """A judgement of a world model as metrics."""
+    """A judgement of a world model as metrics, without those that this model has not."""
     values = {"model/segments": comparison.segments, "model/reward_mae": comparison.reward_mae}
     for name in ("imagined", "repeat", "swapped"):
         values[f"model/mse_{name}"] = getattr(comparison, f"mse_{name}")
-        values[f"model/mse_{name}_by_horizon"] = np.asarray(getattr(comparison, f"mse_{name}_f"))
+        values[f"model/mse_{name}_by_horizon"] = getattr(comparison, f"mse_{name}_f")
         values[f"model/moving_mse_{name}"] = getattr(comparison, f"moving_mse_{name}")
-    return values
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def said_of(comparison: Comparison) -> str:
     """A judgement of a world model as a sentence."""
-    return (
+    said = (
         f"imagination over {len(comparison.mse_imagined_f)} frames of {comparison.segments} held-out segments, mean squared "
         f"error: imagined {comparison.mse_imagined:.5f}, "
-        f"repeating the last frame {comparison.mse_repeat:.5f} ({_verdict(comparison.imagined_wins_repeat)}), "
-        f"another episode's actions {comparison.mse_swapped:.5f} ({_verdict(comparison.imagined_wins_swapped)})"
+        f"repeating the last frame {comparison.mse_repeat:.5f} ({_verdict(comparison.imagined_wins_repeat)})"
     )
+    if comparison.mse_swapped is None:
+        return said
+    return f"{said}, another episode's actions {comparison.mse_swapped:.5f} ({_verdict(comparison.imagined_wins_swapped)})"
 
 
 def _verdict(won: bool) -> str:

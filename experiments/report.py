@@ -206,6 +206,8 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
     line = latest(run.lines, f"model/mse_{other}")
     if not run.has_model:
         return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
+    if line is None and run.error is not None:
+        return Verdict(question, None, "no actions", "This model predicts without actions.")
     if line is None:
         detail = "The model is judged on held-out segments once it is trained."
         return Verdict(question, None, "not measured yet", detail)

@@ -17,7 +17,7 @@ import os
 import pathlib
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -41,11 +41,12 @@ class RunFolder:
         self.model = self.path / "model"
 
     @contextlib.contextmanager
-    def claim(self, config: Any, command: str = "") -> Iterator[RunFolder]:
+    def claim(self, config: Any, command: str = "", may_change: Sequence[str] = ()) -> Iterator[RunFolder]:
         """Hold the folder for this process while the block runs.
 
         config: a frozen dataclass, nested as one likes. A new folder gets it written down; in an existing folder it must
-        equal what is written there. command: what the user typed, kept for the report.
+        equal what is written there, but for the fields of `may_change`, on which no result depends. command: what the user
+        typed, kept for the report.
         Raises RunFolderError where another process holds the folder, where the configuration differs (naming the
         fields), and where the path holds something that is not a run.
         """
@@ -57,7 +58,7 @@ class RunFolder:
             if self.config.exists():
                 record = self.read()
                 sessions = record["sessions"]
-                self._refuse_another_config(record["config"], resolved)
+                self._refuse_another_config(record["config"], resolved, may_change)
             for folder in (self.checkpoints, self.replay, self.videos):
                 folder.mkdir(exist_ok=True)
             record = {"config": resolved, "sessions": [*sessions, _session(command)]}
@@ -99,9 +100,9 @@ class RunFolder:
                     "choose another --run-dir"
                 )
 
-    def _refuse_another_config(self, old: Mapping, new: Mapping) -> None:
-        differences = differing_fields(old, new)
-        if differences:
+    def _refuse_another_config(self, old: Mapping, new: Mapping, may_change: Sequence[str]) -> None:
+        found = differing_fields(old, new)
+        if differences := [field for field in found if field[0].partition(".")[0] not in may_change]:
             listed = "; ".join(f"{name} was {was}, now {now}" for name, was, now in differences)
             raise RunFolderError(
                 f"{self.path} holds a run of another configuration ({listed}): "

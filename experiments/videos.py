@@ -77,18 +77,18 @@ def evaluation_video(frames_mthwc: np.ndarray, successes: Sequence[bool], column
 
 
 def imagination_video(comparison: Comparison) -> np.ndarray:
-    """A row a segment: what happened, what was imagined, the error, and the same start under other actions.
+    """A row a segment: what happened, what was imagined, the error, and the same start under other actions, if it has any.
 
     First the context frames, which the model is given, then F imagined ones. Returns uint8 [C + F, H', W', 3].
     """
-    context, real = comparison.context_frames, comparison.real_frames
+    context, real, swapped = comparison.context_frames, comparison.real_frames, comparison.swapped_frames
     segments, given, future = len(real), context.shape[1], real.shape[1]
     errors = error_map(comparison.imagined_frames, real)
     columns = [
         np.concatenate([context, real], axis=1),
         np.concatenate([context, comparison.imagined_frames], axis=1),
         np.concatenate([np.zeros_like(context), errors], axis=1),
-        np.concatenate([context, comparison.swapped_frames], axis=1),
+        *([] if swapped is None else [np.concatenate([context, swapped], axis=1)]),
     ]
     columns = [enlarge(_checked(column)) for column in columns]
     video = []
@@ -96,7 +96,8 @@ def imagination_video(comparison: Comparison) -> np.ndarray:
         when = "given" if t < given else f"+{t - given + 1}"
         names = [f"real {when}", f"imagined {when}" if t >= given else "given", "error", "other actions"]
         rows = [
-            [_cell(column[m, t], name) for column, name in zip(columns, names, strict=True)] for m in range(segments)
+            [_cell(column[m, t], name) for column, name in zip(columns, names[: len(columns)], strict=True)]
+            for m in range(segments)
         ]
         video.append(_grid(rows))
     return np.stack(video)
@@ -113,7 +114,7 @@ def comparing_video(real_mthwc: np.ndarray, made_mthwc: np.ndarray, name: str) -
 
 
 def filmstrip(comparison: Comparison, segment: int = 0, steps: Sequence[int] | None = None) -> np.ndarray:
-    """One picture: the last context frame, then real, imagined, error and other actions at several steps ahead.
+    """One picture: the last context frame, then real, imagined, error and other actions (if any) at several steps ahead.
 
     steps: 1-based steps ahead; by default five, evenly from the first to the last. Returns uint8 [H', W', 3].
     """
@@ -127,8 +128,9 @@ def filmstrip(comparison: Comparison, segment: int = 0, steps: Sequence[int] | N
         "real": (last, real),
         "imagined": (last, imagined),
         "error": (np.zeros_like(last), error_map(imagined, real)),
-        "other actions": (last, comparison.swapped_frames[segment]),
     }
+    if comparison.swapped_frames is not None:
+        named["other actions"] = (last, comparison.swapped_frames[segment])
     rows = []
     for row, (name, (start, frames)) in enumerate(named.items()):
         tiles = enlarge(_checked(np.concatenate([start, frames[picked - 1]])))

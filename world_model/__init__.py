@@ -1,6 +1,6 @@
 """Tokens and actions to next tokens and rewards: the interactive world model of iVideoGPT (paper section 3)."""
 
-from world_model.adapt import pad_actions, with_reward_head
+from world_model.adapt import fitted, pad_actions, with_reward_head
 from world_model.config import TransformerConfig, WorldModelConfig
 from world_model.environment import ImaginedEnv, ImaginedVectorEnv
 from world_model.imagination import Dream, Imagined, imagine, rollout
@@ -30,6 +30,7 @@ __all__ = [
     "WorldModelParams",
     "WorldModelState",
     "detokenize",
+    "fitted",
     "imagine",
     "init",
     "init_transformer",

@@ -1,4 +1,4 @@
-"""The same weights for another context length or action size, or with rewards: where fine-tuning starts from a published model."""
+"""The same weights for another context length or action size, with or without rewards: where fine-tuning starts from a published model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+import tokenizer
 from tokenizer import published as published_tokenizer
 from world_model import transformer
 from world_model.config import WorldModelConfig
@@ -18,7 +19,7 @@ def with_context_frames(
     config: WorldModelConfig, params: WorldModelParams, context_frames: int
 ) -> tuple[WorldModelConfig, WorldModelParams]:
     """The same model after C context frames. Raises ValueError where no future frame would fit behind them."""
-    tokenizer_config, tokenizer = published_tokenizer.with_context_frames(
+    tokenizer_config, changed = published_tokenizer.with_context_frames(
         config.tokenizer, params.tokenizer, context_frames
     )
     # A training segment holds at least one future frame.
@@ -30,7 +31,7 @@ def with_context_frames(
             f"{context_frames} context frames take {config.layout.context_length} of the transformer's {positions} "
             f"positions: too few are left for a future frame"
         )
-    return config, params.replace(tokenizer=tokenizer)
+    return config, params.replace(tokenizer=changed)
 
 
 def with_action_size(
@@ -71,6 +72,41 @@ def with_reward_head(
     flat = dict(nnx.to_flat_state(params.transformer))
     new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
     return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
+
+
+def without_reward_head(
+    config: WorldModelConfig, params: WorldModelParams
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model without a reward head, for data without rewards."""
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=False))
+    kept = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
+    flat = dict(nnx.to_flat_state(params.transformer))
+    return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in kept]))
+
+
+def fitted(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
+    """The weights for a configuration of the same architecture: with other context frames, larger actions, with or without
+    rewards. Raises ValueError as the functions above do, and with the settings where the architecture is another one.
+    """
+    if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
+        config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
+    config, params = with_action_size(config, params, wanted.transformer.action_size)
+    change = with_reward_head if wanted.transformer.reward_head else without_reward_head
+    config, params = change(config, params)
+    abstract = {
+        "tokenizer": tokenizer.abstract_params(wanted.tokenizer),
+        "transformer": transformer.abstract(wanted.transformer, wanted.layout),
+    }
+    for part, expected in abstract.items():
+        if _shapes(expected) != _shapes(getattr(params, part)):
+            old, new = getattr(config, part), getattr(wanted, part)
+            names = [field.name for field in dataclasses.fields(old) if getattr(old, field.name) != getattr(new, field.name)]
+            raise ValueError(f"these weights are of another {part}: leave {', '.join(names)} as the model has them")
+    return params
+
+
+def _shapes(params: nnx.State) -> dict[tuple, tuple[int, ...]]:
+    return {path: leaf.shape for path, leaf in nnx.to_flat_state(params)}
 
 
 def pad_actions(actions: Array, action_size: int) -> Array:

@@ -39,18 +39,27 @@ def picks(length: int, frames: int, step: int, rng: np.random.Generator) -> np.n
 
 
 def cut(store: Store, index: int, frames: int, step: int, rng: np.random.Generator) -> Recording:
-    """A random segment of recording `index`, `frames` long.
+    """A random segment of recording `index`, `frames` long, as `taken_of` takes it."""
+    taken = picks(int(store.lengths[index]), frames, step, rng)
+    first = int(taken[0])
+    return taken_of(store.read(index, np.arange(first, taken[-1] + 1)), taken - first)
+
+
+def thinned(recording: Recording, step: int) -> Recording:
+    """Every step-th frame of a recording, as `taken_of` takes them."""
+    return recording if step == 1 else taken_of(recording, np.arange(0, recording.length, step))
+
+
+def taken_of(recording: Recording, taken: np.ndarray) -> Recording:
+    """Some frames of a recording, ascending, the first one being 0.
 
     An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where the
     last frame repeats, actions and rewards are 0.
     """
-    taken = picks(int(store.lengths[index]), frames, step, rng)
-    first = int(taken[0])
-    span = store.read(index, np.arange(first, taken[-1] + 1))
-    segment = span.take(taken - first)
-    repeated = np.diff(taken, prepend=first - 1) == 0
-    actions = np.where(repeated[:, None], 0, segment.actions).astype(np.float32)
-    if span.rewards is None:
-        return Recording(segment.frames, actions)
-    sums = np.diff(np.cumsum(span.rewards, dtype=np.float64)[taken - first], prepend=0)
-    return Recording(segment.frames, actions, sums.astype(np.float32))
+    chosen = recording.take(taken)
+    repeated = np.diff(taken, prepend=-1) == 0
+    actions = np.where(repeated[:, None], 0, chosen.actions).astype(np.float32)
+    if recording.rewards is None:
+        return Recording(chosen.frames, actions)
+    sums = np.diff(np.cumsum(recording.rewards, dtype=np.float64)[taken], prepend=0)
+    return Recording(chosen.frames, actions, sums.astype(np.float32))

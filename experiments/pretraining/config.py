@@ -88,7 +88,7 @@ class Pretraining:
 
 
 def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Stage, **changes) -> Pretraining:
-    """A setting of the paper: bfloat16, action-free unless said, a cosine for the transformer."""
+    """A setting of the paper: bfloat16, action-free unless said, a cosine for the transformer. Others are the tokenizer's."""
     rates = {"tokenizer": 5e-4, "transformer": 1e-4} | changes.pop("rates", {})
     actions = {"action_size": changes.pop("action_size", 0), "reward_head": False}
     context, segment = changes.pop("context_frames", 2), changes.pop("segment_frames", 16)
@@ -105,7 +105,7 @@ def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Sta
 
 def _slower(base: WorldModelConfig) -> WorldModelConfig:
     """With learning rates for what has been learned already: at those of pre-training, a few recordings undo more of it."""
-    rates = {"tokenizer_optimizer": 2e-4, "transformer_optimizer": 3e-4}
+    rates = {"tokenizer_optimizer": 2e-4, "transformer_optimizer": 1e-4}
     optimizers = {name: dataclasses.replace(getattr(base, name), learning_rate=rate) for name, rate in rates.items()}
     return dataclasses.replace(base, **optimizers)
 
@@ -127,6 +127,8 @@ _PRESETS = {
                context_frames=1, action_size=4),
         _paper("robonet-64", _BASE["paper-64"], Stage(600_000, 64), Stage(600_000, 64, cosine=True), rates=_TUNED,
                segment_frames=12, action_size=5),
+        _paper("robonet-256", _BASE["paper-256"], Stage(600_000, 32), Stage(600_000, 16, cosine=True), rates=_TUNED,
+               segment_frames=12, action_size=5, adversarial_weight=1.0, adversarial_start_step=100_000),
         _paper("vp2-64", _BASE["paper-64"], Stage(200_000, 64), Stage(200_000, 64, cosine=True), rates=_TUNED,
                segment_frames=12, action_size=4),
     )

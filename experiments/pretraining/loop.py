@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import world_model
-from agent.events import CheckpointDue, Clock, Progress
+from agent.events import Border, CheckpointDue, Clock, Progress
 from agent.model_evaluation import Comparison
 from agent.replay import Segments
 from experiments import hosts
@@ -107,8 +107,8 @@ class Trainer:
         """`model_params` on one device of this process, for what is not divided; all processes ask at the same time."""
         return on_one_device(self.mesh, self.model_params())
 
-    def events(self) -> Iterator[Progress | Validated | CheckpointDue]:
-        """The stages from here on. Where nothing is to be learned, the model is only judged."""
+    def events(self) -> Iterator[Progress | Validated | Border]:
+        """The stages from here on, with a border after every update. Where nothing is to be learned, the model is only judged."""
         if not self.stages:
             yield self.validated(STAGES)
         for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
@@ -117,7 +117,7 @@ class Trainer:
                 self.enter(name)
             yield from self._stage()
 
-    def _stage(self) -> Iterator[Progress | Validated | CheckpointDue]:
+    def _stage(self) -> Iterator[Progress | Validated | Border]:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
         last_one = self.name == self.stages[-1]
@@ -135,8 +135,8 @@ class Trainer:
             yield Progress(Clock(), self.name, done, stage.steps, shown)
             if done % config.validate_every == 0 or over:
                 yield self.validated(self._judged(over and last_one))
-            if done % config.checkpoint_every == 0 or over:
-                yield CheckpointDue(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
+            kind = CheckpointDue if done % config.checkpoint_every == 0 or over else Border
+            yield kind(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
         loader.close()
 
     def _loader(self, batch: int, host: int = 0, hosts: int = 1) -> Loader:
@@ -190,6 +190,11 @@ class Trainer:
         size = self.model.transformer.action_size
         return np.asarray(world_model.pad_actions(batch.actions_bta, size)) if size else batch.actions_bta[..., :0]
 
+    def _arranged(self, frames_bthwc: np.ndarray) -> np.ndarray:
+        """Segments as the program of this stage takes them: a tokenizer knows no goal and takes frames as they follow each other
+        in a sequence, a transformer takes them in the order of time."""
+        return np.asarray(self.model.layout.arrange(frames_bthwc)) if self.name == "tokenizer" else frames_bthwc
+
     def _key(self, purpose: str, counter: int) -> jax.Array:
         rng = np.random.default_rng([self.config.seed, counter, *f"{self.name} {purpose}".encode()])
         return jax.random.key(int(rng.integers(2**31)))
@@ -201,7 +206,7 @@ class Trainer:
 
     def _update(self, batch: Segments | TokenSegments) -> Mapping[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
-        segments = batch.tokens_bl if isinstance(batch, TokenSegments) else batch.frames_bthwc
+        segments = batch.tokens_bl if isinstance(batch, TokenSegments) else self._arranged(batch.frames_bthwc)
         arrays = (segments, self._actions(batch), batch.rewards_bt)
         for index in range(self._pieces):
             key = self._key("update", self.step * self._pieces + index)

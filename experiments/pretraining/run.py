@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import pathlib
 
-from agent.events import CheckpointDue, Clock, Progress
+import jax
+
+from agent.events import Border, CheckpointDue, Clock, Progress
 from experiments import hosts, videos
 from experiments.checkpoints import Checkpoints
+from experiments.data.segments import members
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.metric_weights import perceptual_weights
 from experiments.metrics import Metrics, keep_first
+from experiments.preemption import StopRequest, stop_request
+from experiments.pretraining import tokenizing
 from experiments.pretraining.config import Pretraining
 from experiments.pretraining.loop import Trainer, Validated
 from experiments.progress import ProgressDisplay
@@ -19,15 +24,24 @@ from experiments.recorder import said_of, scalars
 from experiments.run_folder import RunFolder
 from world_model import WorldModel, WorldModelParams
 
+MAY_CHANGE = ("mesh", "keep_checkpoints")
+"""Settings with which a run goes on that it did not begin with."""
+
 
 def pretrain(
     config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str, workers: int = 0
 ) -> pathlib.Path:
-    """Train from these weights and return the folder of the model. Raises UsageError, DataError, RunFolderError."""
+    """Train from these weights and return the folder of the model.
+
+    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM, once the update that it fell into is saved; a
+    run of several processes is not saved then, but ends as from a kill, with its last checkpoint.
+    """
     check_data(config)
     perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
     folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual, workers)
-    with folder.claim(config, command) if hosts.is_first() else contextlib.nullcontext():
+    claim = folder.claim(config, command, MAY_CHANGE) if hosts.is_first() else contextlib.nullcontext()
+    stopping = stop_request() if jax.process_count() == 1 else contextlib.nullcontext(StopRequest())
+    with claim, stopping as stop:
         hosts.wait_for_all("run folder")
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
             lines = _go_on(trainer, checkpoints)
@@ -38,6 +52,8 @@ def pretrain(
                         display.message(f"going on from update {trainer.step} of {folder.path}")
                     for event in trainer.events():
                         _record(event, trainer, folder, metrics, checkpoints, display)
+                        if stop.made:
+                            _end(event, trainer, metrics, checkpoints, stop)
             else:
                 for event in trainer.events():
                     if isinstance(event, CheckpointDue):
@@ -59,7 +75,17 @@ def _go_on(trainer: Trainer, checkpoints: Checkpoints) -> int:
     return restored.extra["metrics_lines"]
 
 
-def _save(event: CheckpointDue, trainer: Trainer, checkpoints: Checkpoints, lines: int) -> None:
+def _end(event, trainer: Trainer, metrics: Metrics, checkpoints: Checkpoints, stop: StopRequest) -> None:
+    """Raise Preempted if this is a moment from which the run goes on exactly; the next one is an update away at most."""
+    if isinstance(event, Border):
+        if trainer.step not in checkpoints.steps():
+            _save(event, trainer, checkpoints, metrics.lines)
+        stop.refuse_to_go_on(f"saved at update {trainer.step}")
+    if isinstance(event, Progress) and event.phase == tokenizing.PHASE:
+        stop.refuse_to_go_on("with the tokens made so far kept")
+
+
+def _save(event: Border, trainer: Trainer, checkpoints: Checkpoints, lines: int) -> None:
     checkpoints.save(trainer.step, event.state["arrays"], {"loader": event.state["loader"], "metrics_lines": lines})
 
 
@@ -98,10 +124,7 @@ def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, dis
 
 def check_data(config: Pretraining) -> None:
     """Raise UsageError where a data set lacks what the transformer is to learn from, or where settings do not fit."""
-    if config.tokens and not config.transformer.steps:
-        raise UsageError("--tokens is for training a transformer, which has no updates here")
-    if config.token_segments is not None and (config.tokens is None or config.token_segments < 1):
-        raise UsageError("--token-segments is a positive number, and needs --tokens FOLDER")
+    _check_settings(config)
     if not (config.transformer.steps or config.source):
         return
     model = config.world_model.transformer
@@ -112,7 +135,24 @@ def check_data(config: Pretraining) -> None:
                 f"{part.folder} has actions of {signals.action_size} numbers, the model takes {model.action_size}: set "
                 f"--world-model.transformer.action-size {signals.action_size}, or 0 for a model without actions"
             )
+        if model.action_size and not signals.action_size:
+            raise UsageError(
+                f"{part.folder} has no actions, and the model predicts from {model.action_size} numbers: leave it out, or set "
+                f"--world-model.transformer.action-size 0 where the model need not keep its actions"
+            )
         if model.reward_head and not signals.rewards:
             raise UsageError(
                 f"{part.folder} has no rewards to learn: set --world-model.transformer.no-reward-head"
             )
+
+
+def _check_settings(config: Pretraining) -> None:
+    if config.tokens and not config.transformer.steps:
+        raise UsageError("--tokens is for training a transformer, which has no updates here")
+    if config.token_segments is not None and (config.tokens is None or config.token_segments < 1):
+        raise UsageError("--token-segments is a positive number, and needs --tokens FOLDER")
+    if config.trajectories is None:
+        return
+    most = max(len(members(Store(part.folder).names, "train", config.validation_share)) for part in config.data)
+    if not 1 <= config.trajectories <= most:
+        raise UsageError(f"--trajectories {config.trajectories}: the data has {most} to learn from, once some are held out")

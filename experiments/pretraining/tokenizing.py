@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy as np
 import world_model
 from agent.events import Clock, Progress
 from experiments.data.loader import Loader
+from experiments.data.recording import DataError
 from experiments.data.tokens import TokenFolder, TokenSegments
 from experiments.fingerprint import fingerprint
 from experiments.run_folder import plain
 from world_model import WorldModelConfig, WorldModelParams
 
+PHASE = "tokenizing"
+"""Of the progress that `fill` yields."""
 BATCH = 32
 """Segments that are tokenized at a time."""
 FILE = 1024
@@ -35,6 +39,7 @@ def fill(
     if len(folder) >= wanted:
         return
     with folder.growing():
+        _need_room(folder, wanted - len(folder), loader, config)
         loader.skip_to(len(folder) // BATCH)
         while (done := len(folder)) < wanted:
             made = []
@@ -42,6 +47,18 @@ def fill(
                 batch = next(loader)
                 tokens_bl, _ = world_model.tokenize(config, params, batch.frames_bthwc)
                 made.append((np.asarray(tokens_bl), batch.actions_bta, batch.rewards_bt))
-                yield Progress(Clock(), "tokenizing", done + count, wanted)
+                yield Progress(Clock(), PHASE, done + count, wanted)
             folder.append(TokenSegments(*map(np.concatenate, zip(*made, strict=True))))
     loader.close()
+
+
+def _need_room(folder: TokenFolder, segments: int, loader: Loader, config: WorldModelConfig) -> None:
+    """Raise DataError where the disk has no room for so many more segments."""
+    frames = config.segment_frames
+    numbers = config.layout.length(frames - config.layout.context_frames) + frames * (loader.action_size + 1)
+    free, needed = shutil.disk_usage(folder.folder).free, 4 * numbers * segments
+    if free < needed:
+        raise DataError(
+            f"{folder.folder} needs {needed / 1e9:.1f} GB for {segments} segments and {free / 1e9:.1f} are free: make room, or "
+            f"keep fewer with --token-segments N, which are gone through again and again"
+        )

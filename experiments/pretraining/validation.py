@@ -19,7 +19,7 @@ from agent.replay import Episode
 from experiments.data.augment import resize
 from experiments.data.loader import Part
 from experiments.data.recording import Recording
-from experiments.data.segments import members
+from experiments.data.segments import members, thinned
 from experiments.data.store import Store
 from experiments.pretraining.config import Pretraining
 from tokenizer.losses import Outputs, losses
@@ -35,7 +35,7 @@ def validate(
     """Means over batches of (frames uint8 [B, T, H, W, 3], actions [B, T, A], rewards [B, T]); usage over all of them."""
     if part == "transformer":
         return _means([_transformer(config, params, *batch) for batch in batches])
-    parts = [_tokenizer(config, params.tokenizer, batch[0], perceptual) for batch in batches]
+    parts = [_tokenizer(config, params.tokenizer, config.layout.arrange(batch[0]), perceptual) for batch in batches]
     metrics = _means([terms for terms, _ in parts])
     for name in ("context", "future"):
         counts_k = sum(counts[name] for _, counts in parts)
@@ -70,26 +70,24 @@ def with_held_out(settings: Pretraining) -> tuple[Part, ...]:
 
 
 def imagined(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:
-    """The most likely futures of held-out recordings against reality, under their own actions and another one's.
-
-    None for a model without actions or rewards, or where fewer than two recordings are long enough.
+    """The most likely futures of held-out recordings against reality, at each set's step, under their own actions and another
+    one's, if the model takes any. None where fewer than two recordings are long enough.
     """
-    if not (model.transformer.action_size and model.transformer.reward_head):
-        return None
     length = model.tokenizer.context_frames + settings.horizon
     each = math.ceil(settings.judged_recordings / len(settings.data))
     episodes = [
-        _episode(store.read(int(index)), model)
-        for store in (Store(part.folder) for part in settings.data)
+        _episode(thinned(store.read(int(index)), part.step), model)
+        for part, store in ((part, Store(part.folder)) for part in settings.data)
         for index in members(store.names, "validation", settings.validation_share)[:each]
-        if store.lengths[index] > length
+        if -(-store.lengths[index] // part.step) > length
     ]
     return evaluate_model(model, params, episodes, settings.horizon) if len(episodes) > 1 else None
 
 
 def _episode(recording: Recording, model: WorldModelConfig) -> Episode:
     frames = resize(recording.frames, model.tokenizer.resolution)
-    actions = np.asarray(world_model.pad_actions(recording.actions[None, :-1], model.transformer.action_size))[0]
+    size = model.transformer.action_size
+    actions = np.asarray(world_model.pad_actions(recording.actions[None, :-1], size))[0] if size else recording.actions[:-1, :0]
     rewards = np.zeros(len(frames), np.float32) if recording.rewards is None else recording.rewards
     return Episode(frames, actions, rewards[1:], np.zeros(len(actions), bool))
 

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+import yaml
 from noise_data import write_set
 
 import world_model
@@ -18,6 +19,7 @@ from experiments.pretraining import config as presets
 from experiments.pretraining import run
 from experiments.pretraining.command import MODES
 from experiments.pretraining.config import Stage
+from experiments.pretraining.mesh import MeshConfig
 from world_model import WorldModel
 
 
@@ -94,6 +96,45 @@ def test_a_single_recording_is_learned_from_and_nothing_is_judged(config, params
     assert not any(name.startswith("validation/") for line in values(tmp_path / "run") for name in line)
 
 
+def test_a_model_without_actions_and_rewards_imagines_and_is_judged(config, tmp_path):
+    filmed = write_set(tmp_path / "filmed", action_size=0, rewards=False)
+    transformer = dataclasses.replace(config.world_model.transformer, action_size=0, reward_head=False)
+    model = dataclasses.replace(config.world_model, transformer=transformer)
+    settings = dataclasses.replace(config, data=(Part(filmed, step=2),), world_model=model, horizon=1, source="somewhere")
+    settings = dataclasses.replace(settings, tokenizer=Stage(0, 2), transformer=Stage(2, 2))
+    run.pretrain(settings, world_model.init(model, jax.random.key(0)).params, tmp_path / "run", "")
+    last = values(tmp_path / "run")[-1]
+    assert {"model/mse_imagined", "model/mse_repeat"} <= set(last)
+    assert not {"model/mse_swapped", "model/reward_mae"} & set(last)
+    assert (tmp_path / "run" / "videos" / "imagination-2.png").exists()
+
+
+def test_a_goal_conditioned_model_learns_and_is_judged_with_the_goal_first(config, params, tmp_path):
+    model = dataclasses.replace(config.world_model, goal_conditioned=True)
+    settings = dataclasses.replace(config, world_model=model, horizon=3, ema_decay=None)
+    settings = dataclasses.replace(settings, tokenizer=Stage(2, 2), transformer=Stage(2, 2))
+    trainer = run.Trainer(settings, params)
+    frames = np.random.default_rng(0).integers(256, size=(2, 6, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(trainer._arranged(frames), frames[:, [5, 0, 1, 2, 3, 4]])
+    trainer.enter("transformer")  # whose tokens are put into order when they are made
+    np.testing.assert_array_equal(trainer._arranged(frames), frames)
+    made = WorldModel.from_pretrained(run.pretrain(settings, params, tmp_path / "run", ""))
+    assert made.config.goal_conditioned
+    assert "model/mse_swapped" in values(tmp_path / "run")[-1]
+
+
+def test_a_run_goes_on_on_another_mesh(config, params, whole, tmp_path, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run.WorldModel, "save", dies)
+        run.pretrain(config, params, tmp_path / "moved", "")
+    settings = dataclasses.replace(config, mesh=MeshConfig(shard_parameters=True))
+    run.pretrain(settings, params, tmp_path / "moved", "")
+    assert values(tmp_path / "moved") == values(whole)
+
+
 def test_a_cosine_takes_as_long_as_its_stage(config):
     scheduled = dataclasses.replace(config, transformer=Stage(70, 2, cosine=True), tokenizer=Stage(30, 2)).scheduled
     assert scheduled.transformer_optimizer.decay_steps == 70
@@ -118,10 +159,31 @@ def test_commands_from_a_data_set_to_a_tuned_model(data, tmp_path, monkeypatch, 
     assert command(monkeypatch, capsys, *typed)[0] == 0
     model = WorldModel.from_pretrained(whole / "model")
     assert same(model.params.tokenizer, WorldModel.from_pretrained(tokenizer / "model").params.tokenizer)
+    assert model.config.tokenizer == WorldModel.from_pretrained(tokenizer / "model").config.tokenizer
     other = write_set(tmp_path / "other", action_size=6)
-    tuned = ["finetune", whole / "model", "--mode", "transformer", "--trajectories", 2, *on[:4], "--data", other]
+    tuned = ["finetune", whole, "--mode", "transformer", "--trajectories", 2, *on[:4], "--data", other]
     assert command(monkeypatch, capsys, *tuned, "--run-dir", tmp_path / "tuned")[0] == 0
     assert WorldModel.from_pretrained(tmp_path / "tuned" / "model").config.transformer.action_size == 6
+
+
+def test_help_shows_options_and_settings(monkeypatch, capsys):
+    for name in ("pretrain", "finetune"):
+        monkeypatch.setattr(sys, "argv", ["ivideogpt", name, "--preset", "debug", "--help"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert all(flag in said for flag in ("--mixture", "--world-model.transformer.layers", "--tokenizer.steps"))
+
+
+def test_the_mixture_is_trained_on_at_its_weights_and_steps(tmp_path, monkeypatch, capsys):
+    for name, size in (("bridge", 7), ("viola", 4)):
+        write_set(tmp_path / "sets" / name, action_size=size, rewards=False)
+    typed = ["pretrain", "tokenizer", "--preset", "debug", "--mixture", tmp_path / "sets", "--sets", "bridge", "viola"]
+    assert command(monkeypatch, capsys, *typed, "--run-dir", tmp_path / "run", "--tokenizer.steps", 2)[0] == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
+    assert [(part["step"], round(part["weight"], 2)) for part in config["data"]] == [(2, 12.75), (7, 0.55)]
+    assert (config["world_model"]["transformer"]["action_size"], config["world_model"]["transformer"]["reward_head"]) == (7, False)
 
 
 def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, capsys):
@@ -134,7 +196,10 @@ def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, 
     assert code == 2 and "did you mean debug" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", "--data", tmp_path / "no set", *on[2:])
     assert code == 2 and "is no data set" in said
-    silent = write_set(tmp_path / "silent", rewards=False)
-    for folder, sentence in ((silent, "no rewards to learn"), (write_set(tmp_path / "six", 6), "actions of 6 numbers")):
+    code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on, "--trajectories", 6)
+    assert code == 2 and "the data has 5 to learn from" in said
+    bad = {"silent": (4, False, "no rewards to learn"), "six": (6, True, "actions of 6 numbers"), "filmed": (0, True, "no actions")}
+    for name, (actions, rewards, sentence) in bad.items():
+        folder = write_set(tmp_path / name, actions, rewards)
         with pytest.raises(UsageError, match=sentence):
             run.check_data(dataclasses.replace(config, data=(Part(folder),)))

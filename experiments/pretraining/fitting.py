@@ -1,0 +1,80 @@
+"""What a preset becomes for the model that learns and for the data that it learns from; what was decided is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from experiments.data.loader import Part
+from experiments.data.store import Store
+from experiments.errors import UsageError
+from experiments.pretraining.config import Pretraining
+from world_model import WorldModel, WorldModelConfig
+
+OF_PRESET = {
+    "tokenizer": ("context_frames", "compute_dtype", "recompute", "future_sample", "adversarial_weight", "adversarial_start_step"),
+    "transformer": ("compute_dtype", "recompute"),
+}
+"""What fine-tuning takes from its preset. The architecture and the other losses are the model's own; actions and rewards
+are those of the data."""
+
+
+def read(folder: pathlib.Path) -> WorldModel:
+    """The model of a folder, or of a finished run. Raises UsageError."""
+    of_run = (folder / "config.yaml").exists()
+    try:
+        return WorldModel.from_pretrained(folder / "model" if of_run else folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{error} (a run has a model once it is finished)" if of_run else str(error)) from error
+
+
+def with_model(preset: Pretraining, **changes) -> Pretraining:
+    """The preset with another configuration of its world model. Raises UsageError where parts do not fit each other."""
+    try:
+        return dataclasses.replace(preset, world_model=dataclasses.replace(preset.world_model, **changes))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
+    """The preset for a model that is there: with its architecture, which only OF_PRESET changes."""
+    parts = {}
+    for part, names in OF_PRESET.items():
+        own, wanted = getattr(model, part), getattr(preset.world_model, part)
+        try:
+            parts[part] = dataclasses.replace(own, **{name: getattr(wanted, name) for name in names})
+        except ValueError as error:
+            raise UsageError(f"preset {preset.preset} does not fit the model: {error}") from error
+    context = parts["tokenizer"].context_frames
+    if context != model.tokenizer.context_frames:
+        print(
+            f"context frames: {context}, as in preset {preset.preset}, where the model had {model.tokenizer.context_frames} "
+            f"(--world-model.tokenizer.context-frames {model.tokenizer.context_frames} keeps those)"
+        )
+    actions = max(parts["transformer"].action_size, preset.world_model.transformer.action_size)
+    head = preset.world_model.transformer.reward_head
+    parts["transformer"] = dataclasses.replace(parts["transformer"], action_size=actions, reward_head=head)
+    return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)
+
+
+def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig | None) -> Pretraining:
+    """The preset with the actions and rewards that the data has, where it has any; a model that is there keeps its actions.
+
+    Raises DataError where there is no data set.
+    """
+    signals = [Store(part.folder).signals for part in data]
+    old = preset.world_model.transformer
+    known = model.transformer.action_size if model else 0
+    actions = max(known, *(found.action_size for found in signals)) if old.action_size else 0
+    rewards = old.reward_head and all(found.rewards for found in signals)
+    if old.action_size and not actions:
+        print("the data has no actions: the model is one without")
+    elif actions != (known or old.action_size):
+        print(f"actions of {actions} numbers, as the data has them")
+    if rewards != old.reward_head:
+        lacking = next(part.folder for part, found in zip(data, signals, strict=True) if not found.rewards)
+        print(f"{lacking} has no rewards: the model has no reward head")
+    elif model and model.transformer.reward_head and not rewards:
+        print(f"preset {preset.preset} is without rewards: the model loses its reward head (--world-model.transformer.reward-head keeps it)")
+    return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))

@@ -1,0 +1,67 @@
+"""A training process that is killed, or asked to end, at any moment goes on and ends like one that never was."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments.metrics import read_metrics
+
+STEPS = 200
+
+
+def command(data, folder, *more) -> list[str]:
+    typed = ["pretrain", "tokenizer", "--preset", "debug", "--data", data, "--validation-share", "0.4", "--run-dir", folder]
+    often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "20", "--validate-every", "100"]
+    return [sys.executable, "-m", "experiments.cli", *map(str, [*typed, *often, *more])]
+
+
+def finished(data, folder) -> None:
+    subprocess.run(command(data, folder), check=True, capture_output=True, timeout=600)
+
+
+def steps_of(folder: pathlib.Path) -> list[int]:
+    return [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def stopped(data, folder, after: int, by: signal.Signals) -> tuple[int, str]:
+    """Begin, send a signal once there is a checkpoint of `after` updates or more, and return exit code and errors."""
+    process = subprocess.Popen(command(data, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 300
+    while max(steps_of(folder), default=0) < after and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.kill(process.pid, by)
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+def outcome(folder: pathlib.Path) -> tuple[list[dict], dict[str, bytes]]:
+    lines = [{k: v for k, v in line.items() if k != "wall_seconds"} for line in read_metrics(folder / "metrics.jsonl")]
+    return lines, {path.name: path.read_bytes() for path in (folder / "model").rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    finished(data, folder)
+    return outcome(folder)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(data, whole, tmp_path):
+    run = tmp_path / "run"
+    for after in (1, 100):
+        assert stopped(data, run, after, signal.SIGKILL)[0] == -signal.SIGKILL
+    finished(data, run)
+    assert outcome(run) == whole
+
+
+def test_a_run_that_is_asked_to_end_saves_its_update_first_and_says_so(data, whole, tmp_path):
+    code, said = stopped(data, tmp_path / "run", 60, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert f"saved at update {max(steps_of(tmp_path / 'run'))}" in said
+    finished(data, tmp_path / "run")
+    assert outcome(tmp_path / "run") == whole
