@@ -19,9 +19,10 @@ test-parity: $(STAMP) $(PARITY)/installed
 	$(PARITY)/bin/python tests/parity/make_golden.py --check
 	$(VENV)/bin/python -m pytest tests/parity
 
-$(PARITY)/installed: tests/parity/requirements.txt
+$(PARITY)/installed: tests/parity/requirements.txt tests/parity/requirements-no-deps.txt
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet -r $<
+	$(PARITY)/bin/python -m pip install --quiet --no-deps -r tests/parity/requirements-no-deps.txt
 	touch $@
 
 # The lock holds exact versions with hashes; the project itself then needs nothing more.

@@ -17,15 +17,17 @@ import os
 import pathlib
 import pickle
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
 from numpy._core.multiarray import _reconstruct
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from experiments.errors import UsageError
-from tokenizer import PerceptualWeights
+
+if TYPE_CHECKING:
+    from tokenizer import PerceptualWeights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,10 @@ def _flat(tree: object, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 def _arranged(tensors: Mapping[str, np.ndarray]) -> PerceptualWeights:
     """The named tensors in their places; each must be there, have its shape, and hold finite numbers."""
+    # Not above: the references in tests/parity read these tensors where there is no JAX.
+    import jax.numpy as jnp
+
+    from tokenizer import PerceptualWeights
 
     def take(name: str, *shape: int) -> np.ndarray:
         tensor = tensors.get(name)

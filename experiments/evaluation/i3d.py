@@ -39,11 +39,11 @@ def i3d_weights(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
 @jax.jit
 def features(weights: Tensors, videos_bthwc: Array) -> Array:
     """float32 [B, 400] of videos, float32 [B, T, H, W, 3] in [0, 1] with T >= 9; frames are resized to 224 pixels."""
-    b, t = videos_bthwc.shape[:2]
+    t = videos_bthwc.shape[1]
     if t < FEWEST_FRAMES:
         raise ValueError(f"I3D needs videos of at least {FEWEST_FRAMES} frames, and these have {t}")
     chex.assert_axis_dimension(videos_bthwc, -1, 3)
-    x = jax.image.resize(videos_bthwc, (b, t, SIDE, SIDE, 3), "bilinear") * 2 - 1
+    x = resized(videos_bthwc, SIDE) * 2 - 1
     x = _unit(weights, "Conv3d_1a_7x7", x, 2)
     x = _largest(x, (1, 3, 3), (1, 2, 2))
     x = _unit(weights, "Conv3d_2c_3x3", _unit(weights, "Conv3d_2b_1x1", x))
@@ -56,6 +56,13 @@ def features(weights: Tensors, videos_bthwc: Array) -> Array:
     x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * 5, "VALID") / np.prod(window)
     last = "params/Logits/Conv3d_0c_1x1/Conv_0"
     return (_convolution(x, weights[f"{last}/kernel"], 1) + weights[f"{last}/bias"]).mean((1, 2, 3))
+
+
+def resized(videos_bthwc: Array, side: int) -> Array:
+    """[B, T, side, side, 3]: bilinear between the middles of pixels and, larger frames too, without antialiasing, as the
+    evaluations of the field do it."""
+    shape = (*videos_bthwc.shape[:2], side, side, 3)
+    return jax.image.resize(videos_bthwc, shape, "bilinear", antialias=False)
 
 
 def _convolution(x: Array, kernel: Array, stride: int) -> Array:

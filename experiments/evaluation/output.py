@@ -22,7 +22,7 @@ from experiments.report_plots import COLOURS, STYLE, as_svg, new_figure
 from experiments.run_folder import write_atomically
 
 SHOWN = 6
-"""Videos on the page."""
+"""Videos on the page, at most."""
 UNITS = {"mse": "lower is better", "psnr": "dB, higher is better", "ssim": "higher is better", "lpips": "lower is better"}
 
 
@@ -55,7 +55,10 @@ def summary(measured: Measured, protocol: Protocol, missing: dict[str, str], abo
 def as_text(found: dict[str, Any]) -> str:
     """The summary for a terminal."""
     protocol = found["protocol"]
-    lines = [f"{protocol['videos']} videos, {protocol['samples']} samples each, {protocol['horizon']} frames ahead"]
+    lines = [
+        f"on {'; '.join(found['data'])}",
+        f"{protocol['videos']} videos, {protocol['samples']} samples each, {protocol['horizon']} frames ahead",
+    ]
     for name, values in found["metrics"].items():
         best = values[f"best_of_{protocol['samples']}"]
         line = f"{name:6}best {best:.5g}, mean {values['mean']:.5g}, greedy {values['greedy']:.5g}, repeating the last frame "
@@ -82,9 +85,12 @@ def write(folder: pathlib.Path, found: dict[str, Any], measured: Measured, segme
 def write_videos(
     folder: pathlib.Path, futures_vfhwc: np.ndarray, segments: Segments, context: int, count: int
 ) -> list[tuple[str, str]]:
-    """`videos/000.mp4` ... with what happened, what was predicted and the error; names and data addresses of them."""
-    clips = []
-    for index in range(min(count, len(futures_vfhwc))):
+    """`videos/000.mp4` ... with what happened, what was predicted and the error; names and data addresses of them.
+
+    Of more than `count` some from the first to the last, so that all places are seen; a video's number is that of its row.
+    """
+    clips, last = [], len(futures_vfhwc) - 1
+    for index in np.linspace(0, last, min(count, last + 1)).astype(int):
         real = segments.frames_vthwc[index : index + 1]
         made = np.concatenate([real[:, :context], futures_vfhwc[index : index + 1]], 1)
         path = folder / "videos" / f"{index:03d}.mp4"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,11 +14,16 @@ from agent.replay import load_episode
 from experiments.data.augment import resize
 from experiments.data.converters.arrays import open_arrays
 from experiments.data.converters.source import Wanted
+from experiments.data.loader import Part
 from experiments.data.recording import DataError, Recording, of_episode
 from experiments.data.segments import VALIDATION_SHARE, Split, members
 from experiments.data.shards import DESCRIPTION
 from experiments.data.store import Store
+from experiments.run_folder import RunFolder
 from world_model import WorldModelConfig, pad_actions
+
+Selection = Split | Literal["all"]
+"""Of a data set; `all` for one that is a test set as a whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,55 +35,138 @@ class Segments:
     actions_vta: np.ndarray  # float32
 
 
-def named_recordings(
-    places: Sequence[pathlib.Path], split: Split, share: float = VALIDATION_SHARE, resolution: int = 64
-) -> list[tuple[str, Recording]]:
-    """Recordings of data sets (one split of each), of episode files, and of folders with those, in order.
+@dataclasses.dataclass(frozen=True)
+class Footage:
+    """A recording that segments can be cut from; only what a segment takes is read."""
 
-    A data set of one recording gives that one. Raises DataError and EpisodeError.
+    name: str
+    length: int
+    read: Callable[[np.ndarray], Recording]
+    """The frames of these numbers, ascending, each with its own action."""
+
+    @classmethod
+    def of(cls, name: str, recording: Recording) -> Footage:
+        return cls(name, recording.length, recording.take)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Recordings that lie together, and how segments are cut from them."""
+
+    said: str
+    """For a reader: where they lie, and which ones they are."""
+    recordings: tuple[Footage, ...]
+    step: int = 1
+    """Frames from one frame of a segment to the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What a run of pretrain or finetune learned from; an agent's run has no parts."""
+
+    parts: tuple[Part, ...] = ()
+    validation_share: float = VALIDATION_SHARE
+
+    def of(self, folder: pathlib.Path) -> Part | None:
+        """The data set of this folder, if the run learned from it."""
+        return next((part for part in self.parts if part.folder.resolve() == folder.resolve()), None)
+
+
+def learned_by(run: pathlib.Path) -> Learned:
+    """By the run's config.yaml. Raises RunFolderError."""
+    config = RunFolder(run).read()["config"]
+    parts = (Part(pathlib.Path(part["folder"]), part["weight"], part["step"]) for part in config.get("data") or ())
+    return Learned(tuple(parts), config.get("validation_share", VALIDATION_SHARE))
+
+
+def recorded(
+    parts: Sequence[Part], split: Selection, share: float = VALIDATION_SHARE, resolution: int = 64, lone: bool = True
+) -> list[Place]:
+    """Recordings of data sets (one split of each, or all), of episode files and of folders with those, in order.
+
+    lone: whether a data set of one recording, of which nothing can be held out, gives that one. Places without recordings
+    are left out. Raises DataError and EpisodeError.
     """
-    found = []
-    for place in places:
-        if (place / DESCRIPTION).exists():
-            store = Store(place)
-            chosen = members(store.names, split, share) if len(store) > 1 else [0]
-            found += [(store.names[index], store.read(int(index))) for index in chosen]
-        elif place.exists():
-            candidates = open_arrays(place, Wanted(resolution)).candidates
-            found += [(candidate.name, candidate.read()) for candidate in candidates]
+    places = []
+    for part in parts:
+        if (part.folder / DESCRIPTION).exists():
+            said, recordings = _of_store(Store(part.folder), split, share, lone)
+            if len(parts) > 1:  # which may have the same names
+                recordings = [dataclasses.replace(each, name=f"{part.folder.name}/{each.name}") for each in recordings]
+        elif part.folder.exists():
+            candidates = open_arrays(part.folder, Wanted(resolution)).candidates
+            said, recordings = "", [Footage.of(candidate.name, candidate.read()) for candidate in candidates]
         else:
-            raise DataError(f"{place}: no such data set, folder or file")
-    return found
+            raise DataError(f"{part.folder}: no such data set, folder or file")
+        if recordings:
+            step = f", step {part.step}" if part.step > 1 else ""
+            places.append(Place(f"{part.folder}{said}{step}", tuple(recordings), part.step))
+    return places
 
 
-def held_out_of(run: pathlib.Path) -> list[tuple[str, Recording]]:
-    """The episodes that a training run kept to judge its model, scripted and random ones by turns."""
+def _of_store(store: Store, split: Selection, share: float, lone: bool) -> tuple[str, list[Footage]]:
+    """What they are, and the recordings."""
+    if split == "all" or (lone and len(store) == 1):
+        chosen, said = np.arange(len(store)), " (all)"
+    else:
+        chosen, said = members(store.names, split, share), f" ({split} split, validation share {share:g})"
+    return said, [
+        Footage(store.names[index], int(store.lengths[index]), functools.partial(store.read, int(index)))
+        for index in chosen
+    ]
+
+
+def held_out_of(run: pathlib.Path, step: int = 1) -> list[Place]:
+    """The episodes that an agent's run kept to judge its model, scripted and random ones by turns; none of another run."""
     paths = sorted((run / "held_out").glob("*/*.npz"), key=lambda path: (path.stem, path.parent.name))
-    return [(f"{path.parent.name}-{path.stem}", of_episode(load_episode(path))) for path in paths]
+    kept = [Footage.of(f"{path.parent.name}-{path.stem}", of_episode(load_episode(path))) for path in paths]
+    return [Place(f"the episodes that {run} held out", tuple(kept), step)] if kept else []
 
 
-def cut_segments(
-    recordings: Sequence[tuple[str, Recording]], config: WorldModelConfig, horizon: int, count: int
-) -> Segments:
-    """`count` segments at most, spread evenly over the recordings and over the time of each; too short ones are left out.
+def cut_segments(places: Sequence[Place], config: WorldModelConfig, horizon: int, count: int) -> Segments:
+    """`count` segments at most, spread evenly over the places, their recordings, and the time of each; one of a recording
+    is its beginning. Recordings that are too short for the step of their place are left out.
 
     Raises DataError where none is long enough, and where actions do not fit the model.
     """
-    length = config.tokenizer.context_frames + horizon
-    fitting = [(name, recording) for name, recording in recordings if recording.length >= length]
+    frames = config.tokenizer.context_frames + horizon
+    fitting = [(place, recordings) for place in places if (recordings := _long_enough(place, frames))]
     if not fitting:
-        longest = max((recording.length for _, recording in recordings), default=0)
+        least = min((place.step for place in places), default=1)
+        longest = max((each.length for place in places for each in place.recordings), default=0)
+        at_step = f" at step {least}" if least > 1 else ""
         raise DataError(
-            f"no recording has the {length} frames of a context and {horizon} to predict; the longest has {longest}"
+            f"no recording has the {_span(frames, least)} frames of a context and {horizon} to predict{at_step}; the longest "
+            f"has {longest}"
         )
-    shares = [len(part) for part in np.array_split(np.arange(count), len(fitting))]
-    names, frames, actions = [], [], []
-    for (name, recording), share in zip(fitting, shares, strict=True):
-        for start in np.unique(np.linspace(0, recording.length - length, share).astype(int)) if share else ():
-            names.append(f"{name} from {start}")
-            frames.append(resize(recording.frames[start : start + length], config.tokenizer.resolution))
-            actions.append(_fitted(recording.actions[start : start + length], config, name))
-    return Segments(tuple(names), np.stack(frames), np.stack(actions))
+    names, pictures, actions = [], [], []
+    for (place, recordings), wanted in zip(fitting, _spread(count, len(fitting)), strict=True):
+        for each, share in zip(recordings, _spread(wanted, len(recordings)), strict=True):
+            last = each.length - _span(frames, place.step)
+            for start in np.unique(np.linspace(0, last, share).astype(int)):
+                segment = each.read(start + place.step * np.arange(frames))
+                names.append(f"{each.name} from {start}")
+                pictures.append(resize(segment.frames, config.tokenizer.resolution))
+                actions.append(_fitted(segment.actions, config, each.name))
+    return Segments(tuple(names), np.stack(pictures), np.stack(actions))
+
+
+def _span(frames: int, step: int) -> int:
+    """Frames of a recording from the first to the last of a segment."""
+    return (frames - 1) * step + 1
+
+
+def _long_enough(place: Place, frames: int) -> list[Footage]:
+    return [each for each in place.recordings if each.length >= _span(frames, place.step)]
+
+
+def _spread(count: int, among: int) -> np.ndarray:
+    """How many each of them gets, int64 [among]: evenly, the first ones more; of fewer than they are, every so many-th one."""
+    if count >= among:
+        return np.array([len(part) for part in np.array_split(np.arange(count), among)])
+    shares = np.zeros(among, np.int64)
+    shares[np.linspace(0, among - 1, count).astype(int)] = 1
+    return shares
 
 
 def _fitted(actions_ta: np.ndarray, config: WorldModelConfig, name: str) -> np.ndarray:

