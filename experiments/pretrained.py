@@ -1,4 +1,4 @@
-"""Starting model-based reinforcement learning from a world model that has learned elsewhere (paper section 4.2)."""
+"""Models that are there: what a user may call one, and starting model-based reinforcement learning from it (paper section 4.2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ KEPT = pathlib.Path(__file__).parent / "models"
 
 
 def located(name: str) -> pathlib.Path:
-    """A folder, or that of a kept model by its name. Raises UsageError that names those."""
+    """A model folder, that of a finished run, or that of a kept model by its name. Raises UsageError that names those."""
     for place in (pathlib.Path(name), KEPT / name):
+        if (place / "config.yaml").exists():
+            if not (place / "model").is_dir():
+                raise UsageError(f"{place} has no model yet: a run has one once it is finished")
+            return place / "model"
         if place.is_dir():
             return place
     kept = sorted(path.name for path in KEPT.iterdir() if path.is_dir()) if KEPT.is_dir() else []
-    raise UsageError(f"--pretrained {name}: no such folder, nor a kept model; those are {', '.join(kept) or 'none'}")
+    raise UsageError(f"{name}: no such folder, nor a kept model; those are {', '.join(kept) or 'none'}")
+
+
+def read_model(name: str) -> WorldModel:
+    """The model of `located(name)`. Raises UsageError."""
+    try:
+        return WorldModel.from_pretrained(located(name))
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldModelParams | None]:
@@ -36,9 +48,8 @@ def start_from_pretrained(experiment: Experiment) -> tuple[Experiment, WorldMode
             f"--pretrained {folder} is for --algorithm mbpo, {experiment.algorithm} has no such world model: "
             "leave it out, or add --from-scratch"
         )
-    place = located(folder)
     try:
-        model = WorldModel.from_pretrained(place, action_size=mbpo.agent.action_size)
+        model = WorldModel.from_pretrained(located(folder), action_size=mbpo.agent.action_size)
         config, params = with_reward_head(model.config, model.params)
         tokenizer = dataclasses.replace(config.tokenizer, freeze_codebooks=config.tokenizer.quantizer == "vq")
         sized = dataclasses.replace(mbpo.world_model, tokenizer=tokenizer, transformer=config.transformer)

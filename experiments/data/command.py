@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import zlib
 from collections.abc import Sequence
 
-from experiments.data.convert import chosen, convert, described
+from experiments.data.convert import chosen, convert, described, verify
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import Wanted
 from experiments.data.writer import StoreWriter
@@ -18,20 +19,24 @@ def run(arguments: Sequence[str], description: str) -> int:
     """Convert, with progress, and print what was made and what was skipped."""
     options = _parser(description).parse_args(arguments)
     wanted = Wanted(options.resolution, options.image_key, tuple(options.action_keys) if options.action_keys else None)
-    source = chosen(
-        FORMATS[options.format](options.source, wanted), _names(options.only), _names(options.without) or ()
-    )
+    only, without = _names(options.only), _names(options.without)
+    source = chosen(FORMATS[options.format](options.source, wanted), only, without or ())
     settings = {
         "format": options.format,
-        "source": options.source.resolve().name,
+        "source": "/".join(options.source.resolve().parts[-2:]),  # the last alone may be a version, or `train`
         "resolution": wanted.resolution,
         "image_key": wanted.image_key,
         "action_keys": wanted.action_keys,
-        "only": options.only and options.only.name,
-        "without": options.without and options.without.name,
+        "only": _checksum(only),
+        "without": _checksum(without),
     }
     with StoreWriter(options.out, settings) as writer, ProgressDisplay() as display:
-        for progress in convert(source, writer, options.limit):
+        if options.verify:
+            for progress in verify(writer):
+                display.update(progress)
+        for number, damage in sorted(writer.damaged.items()):
+            display.message(f"shard {number} is made again: {damage.reason}")
+        for progress in convert(source, writer, options.limit, options.workers, options.retry_skipped):
             display.update(progress)
         said = described(options.out, writer)
     print(said)
@@ -42,7 +47,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     formats = "\n\n".join(f"{name}: {opens.__doc__.strip()}" for name, opens in FORMATS.items())
     parser = argparse.ArgumentParser(
         prog="ivideogpt convert-data",
-        description=f"{description} The same command goes on where it was stopped.",
+        description=f"{description} The same command goes on where it was stopped, and makes damaged shards again.",
         epilog=f"formats:\n\n{formats}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,6 +66,15 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--only", type=pathlib.Path, metavar="FILE", help=f"{names}: take these episodes alone")
     parser.add_argument("--without", type=pathlib.Path, metavar="FILE", help=f"{names}: leave these episodes out")
     parser.add_argument("--limit", type=_positive, help="the first so many episodes only")
+    parser.add_argument(
+        "--workers", type=_positive, default=1,
+        help="threads that read and decode episodes; default: 1. Each holds one in memory; what is written is the same",
+    )  # fmt: skip
+    parser.add_argument("--retry-skipped", action="store_true", help="read again what was skipped before")
+    parser.add_argument(
+        "--verify", action="store_true",
+        help="first read all that was converted, and make shards again in which a checksum does not hold",
+    )  # fmt: skip
     return parser
 
 
@@ -69,6 +83,11 @@ def _names(path: pathlib.Path | None) -> set[str] | None:
         return None if path is None else {line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: no list of names ({error})") from None
+
+
+def _checksum(names: set[str] | None) -> str | None:
+    """Which names those are, whatever the file is called that lists them."""
+    return names if names is None else f"{len(names)} names {zlib.crc32(' '.join(sorted(names)).encode()):08x}"
 
 
 def _positive(text: str) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from agent.events import Clock, Progress
 from experiments.data.converters.source import Candidate, Source
 from experiments.data.recording import DataError, Recording
+from experiments.data.shards import shard_path
+from experiments.data.store import check_shard
 from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 
@@ -16,24 +20,35 @@ HOPELESS = 20
 """Where this many of the first episodes are all broken, the question was wrong and not the data."""
 
 
-def convert(source: Source, writer: StoreWriter, limit: int | None = None) -> Iterator[Progress]:
+def convert(
+    source: Source, writer: StoreWriter, limit: int | None = None, workers: int = 1, retry: bool = False
+) -> Iterator[Progress]:
     """Write what a source holds, or its first `limit` episodes; yields progress with what was skipped so far.
 
-    What the writer has already is passed over unread, so that a conversion that was stopped goes on. A broken episode is
-    skipped and noted with its reason. Raises DataError where none of the first HOPELESS could be read, or none at all.
+    What the writer has already is passed over unread, so that a conversion that was stopped goes on; shards that the
+    writer found damaged are made again first. A broken episode is skipped and noted with its reason. workers: threads that
+    read ahead, where there are several; the order stays. retry: read again, in the end, what was skipped before. Raises
+    DataError where none of the first HOPELESS could be read, or none at all, or none of a damaged shard.
     """
-    total = source.total if limit is None else min(limit, source.total)
-    if not total:
-        raise DataError("the source holds no episodes")
-    for number, candidate in enumerate(itertools.islice(source.candidates, limit), 1):
-        if candidate.name not in writer.done:
-            _take(candidate, writer)
-        skipped = len(writer.skipped)
-        if writer.signals is None and (skipped >= HOPELESS or number == total):
-            name, reason = writer.skipped[0]
-            raise DataError(f"none of the first {skipped} episodes could be read, '{name}' because: {reason}")
-        yield Progress(Clock(), "episodes", number, total, {"skipped": skipped})
+    again = retry or bool(writer.damaged)
+    candidates = list(source.candidates) if again else source.candidates
+    yield from _remade(candidates, writer, workers)
+    skipped_before = dict(writer.skipped)
+    yield from _added(candidates, source.total, writer, limit, workers)
+    if retry or writer.damaged:  # a lost index that nothing new replaced was of episodes that had been skipped first
+        yield from _retried(candidates, skipped_before, writer, workers)
     writer.finish()
+
+
+def verify(writer: StoreWriter) -> Iterator[Progress]:
+    """Read every chunk of every whole shard, so that `convert` makes those again in which one is damaged."""
+    shards = writer.shards
+    for done, (number, shard) in enumerate(shards.items(), 1):
+        try:
+            check_shard(writer.folder, number, shard)
+        except DataError as error:
+            writer.drop(number, str(error))
+        yield Progress(Clock(), "shards verified", done, len(shards))
 
 
 def chosen(source: Source, only: Collection[str] | None, without: Collection[str] = ()) -> Source:
@@ -51,17 +66,92 @@ def chosen(source: Source, only: Collection[str] | None, without: Collection[str
     return Source(len(kept), kept)
 
 
-def _take(candidate: Candidate, writer: StoreWriter) -> None:
+def _remade(candidates: Iterable[Candidate], writer: StoreWriter, workers: int) -> Iterator[Progress]:
+    """Write damaged shards again from the episodes that they held, where their indices say which."""
+    damaged = sorted(writer.damaged.items())
+    held = {number: [name for name, _ in damage.index.recordings] for number, damage in damaged if damage.index}
+    by_name = {candidate.name: candidate for candidate in candidates} if held else {}
+    done, total = itertools.count(1), sum(map(len, held.values()))
+    for number, names in held.items():
+        if number not in writer.damaged:
+            continue  # one before grew into its place; what this one held is added like anything new
+        writer.remake(number)
+        for candidate, read in _ahead([by_name.get(name, Candidate(name, _gone)) for name in names], (), workers):
+            _take(candidate.name, read, writer)
+            yield Progress(Clock(), "damaged shards' episodes", next(done), total)
+        reasons = dict(writer.skipped)
+        if names and all(name in reasons for name in names):
+            path, first = shard_path(writer.folder, number), names[0]
+            raise DataError(
+                f"{path} is damaged and none of its episodes could be read, '{first}' because: {reasons[first]}"
+            )
+        writer.end_shard()
+
+
+def _added(
+    candidates: Iterable[Candidate], total: int, writer: StoreWriter, limit: int | None, workers: int
+) -> Iterator[Progress]:
+    """Write what the writer does not have yet."""
+    total = total if limit is None else min(limit, total)
+    if not total:
+        raise DataError("the source holds no episodes")
+    for number, (candidate, read) in enumerate(_ahead(itertools.islice(candidates, limit), writer.done, workers), 1):
+        if candidate.name not in writer.done:
+            _take(candidate.name, read, writer)
+        skipped = len(writer.skipped)
+        if writer.signals is None and (skipped >= HOPELESS or number == total):
+            name, reason = writer.skipped[0]
+            raise DataError(f"none of the first {skipped} episodes could be read, '{name}' because: {reason}")
+        yield Progress(Clock(), "episodes", number, total, {"skipped": skipped})
+
+
+def _retried(
+    candidates: Iterable[Candidate], skipped: Collection[str], writer: StoreWriter, workers: int
+) -> Iterator[Progress]:
+    """Read again what was skipped; what can be read now goes into shards of its own."""
+    writer.end_shard()
+    again = {candidate.name: candidate for candidate in candidates if candidate.name in skipped}
+    for number, (candidate, read) in enumerate(_ahead(again.values(), (), workers), 1):
+        _take(candidate.name, read, writer)
+        yield Progress(Clock(), "episodes skipped before", number, len(again), {"skipped": len(writer.skipped)})
+
+
+def _ahead(
+    candidates: Iterable[Candidate], done: Collection[str], workers: int
+) -> Iterator[tuple[Candidate, Callable[[], Recording]]]:
+    """Each candidate with what gives its recording or raises its error; those that are not done are read ahead by threads."""
+    if workers == 1:
+        yield from ((candidate, candidate.read) for candidate in candidates)
+        return
+    pool = ThreadPoolExecutor(workers)
+    waiting = collections.deque()  # at most so many recordings are in memory besides the one that is written
     try:
-        recording = candidate.read()
+        for candidate in candidates:
+            read = candidate.read if candidate.name in done else pool.submit(candidate.read).result
+            waiting.append((candidate, read))
+            if len(waiting) > workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _gone() -> Recording:
+    raise DataError("the source does not hold it any more")
+
+
+def _take(name: str, read: Callable[[], Recording], writer: StoreWriter) -> None:
+    try:
+        recording = read()
     except (UsageError, DataError) as error:
         if isinstance(error, UsageError):  # a package is missing
             raise
-        writer.skip(candidate.name, str(error))
+        writer.skip(name, str(error))
     except Exception as error:  # each format's library has its own errors for damage
-        writer.skip(candidate.name, f"{type(error).__name__}: {_first_line(error)}")
+        writer.skip(name, f"{type(error).__name__}: {_first_line(error)}")
     else:
-        _add(candidate.name, recording, writer)
+        _add(name, recording, writer)
 
 
 def _add(name: str, recording: Recording, writer: StoreWriter) -> None:

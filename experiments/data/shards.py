@@ -5,7 +5,8 @@
     00000.json              which recordings those are, which were skipped and why, size and checksum
 
 A shard counts once its index is there, and both appear whole or not at all. Where one ends depends on the recordings
-alone, so that a conversion that was stopped and started again ends, byte for byte, like one that never was.
+alone, so that a conversion that was stopped and started again ends, byte for byte, like one that never was; so does one
+whose damaged shards were made again. What one shard says was skipped, a later one may hold (`--retry-skipped`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from experiments.data.recording import DataError, Recording
 
 VERSION = 1
 DESCRIPTION = "dataset.json"
+REPAIR = "the same ivideogpt convert-data command makes it again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,14 @@ class Shard:
     recordings: tuple[tuple[str, int], ...]  # name, frames
     skipped: tuple[tuple[str, str], ...]  # name, reason
     bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """Why a shard cannot be used, and what it held."""
+
+    reason: str
+    index: Shard | None  # None where that cannot be read
 
 
 def shard_path(folder: pathlib.Path, number: int) -> pathlib.Path:
@@ -80,15 +90,31 @@ def description(folder: pathlib.Path) -> dict[str, Any]:
             f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one"
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged ({error}): convert it again") from None
+        raise DataError(f"{path} is damaged ({error}): convert the data set again, into another folder") from None
 
 
 def read_shards(folder: pathlib.Path) -> list[Shard]:
     """The indices of all shards, in order. Raises DataError where one is damaged or a shard is not as long as it says."""
-    shards: list[Shard] = []
-    while (path := shard_path(folder, len(shards)).with_suffix(".json")).exists():
-        shards.append(_read_shard(path))
-    return shards
+    whole, damaged = survey(folder)
+    for damage in damaged.values():
+        raise DataError(f"{damage.reason}: {REPAIR}")
+    return list(whole.values())
+
+
+def survey(folder: pathlib.Path) -> tuple[dict[int, Shard], dict[int, Damage]]:
+    """Which shards are whole and which are damaged, by their numbers in order; damage within records is not looked for."""
+    whole: dict[int, Shard] = {}
+    damaged: dict[int, Damage] = {}
+    for number in range(max(map(_number, folder.glob("[0-9]*.json")), default=-1) + 1):
+        path = shard_path(folder, number)
+        shard = None
+        try:
+            shard = _read_index(path.with_suffix(".json"))
+            _check_size(path, shard)
+            whole[number] = shard
+        except DataError as error:
+            damaged[number] = Damage(str(error), shard)
+    return whole, damaged
 
 
 def as_json(shard: Shard) -> str:
@@ -97,8 +123,12 @@ def as_json(shard: Shard) -> str:
     return json.dumps({"crc32": zlib.crc32(json.dumps(content).encode()), **content}) + "\n"
 
 
-def _read_shard(path: pathlib.Path) -> Shard:
-    """An index whose own checksum holds and beside which the shard has the size it says."""
+def _number(index: pathlib.Path) -> int:
+    return int(index.stem) if index.stem.isdecimal() else -1
+
+
+def _read_index(path: pathlib.Path) -> Shard:
+    """An index whose own checksum holds."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         checksum = content.pop("crc32")
@@ -106,11 +136,14 @@ def _read_shard(path: pathlib.Path) -> Shard:
             raise ValueError("checksum")
         signals = Signals(**content["signals"]) if content["signals"] else None
         pairs = [tuple((name, what) for name, what in content[key]) for key in ("recordings", "skipped")]
-        shard = Shard(signals, *pairs, content["bytes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error}): convert the data set again") from None
-    records = path.with_suffix(".arrayrecord")
+        return Shard(signals, *pairs, content["bytes"])
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error})") from None
+
+
+def _check_size(records: pathlib.Path, shard: Shard) -> None:
     size = records.stat().st_size if records.exists() else 0
     if size != shard.bytes:
-        raise DataError(f"{records} has {size} bytes, its index says {shard.bytes}: convert the data set again")
-    return shard
+        raise DataError(f"{records} has {size} bytes, its index says {shard.bytes}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from experiments.data.packages import need
 from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, joined
-from experiments.data.shards import Shard, Signals, as_json, description, read_shards, shard_path
+from experiments.data.shards import REPAIR, Shard, Signals, as_json, description, read_shards, shard_path
 
 
 class Store:
@@ -34,7 +34,7 @@ class Store:
         if len(recordings) != described["recordings"]:
             raise DataError(
                 f"{self.folder} has {len(recordings)} of {described['recordings']} recordings: "
-                f"{shard_path(self.folder, len(shards)).with_suffix('.json').name} is missing"
+                f"{shard_path(self.folder, len(shards)).with_suffix('.json').name} is missing: {REPAIR}"
             )
         if len({shard.signals for shard in shards if shard.signals}) > 1:
             raise DataError(f"{self.folder}: its shards disagree in action size or rewards")
@@ -42,11 +42,12 @@ class Store:
         self.signals = next(shard.signals for shard in shards if shard.signals)
         self.names = [name for name, _ in recordings]
         self.lengths = np.array([frames for _, frames in recordings], np.int64)
-        self.skipped = [pair for shard in shards for pair in shard.skipped]
+        recorded = set(self.names)
+        self.skipped = [pair for shard in shards for pair in shard.skipped if pair[0] not in recorded]
         self.fingerprint = zlib.crc32("".join(as_json(shard) for shard in shards).encode())
         chunks = _chunks(self.lengths)
         self._first_chunk = np.cumsum(chunks) - chunks
-        self._records = _records(self.folder, shards)
+        self._records = _records(self.folder, dict(enumerate(shards)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,27 +64,50 @@ class Store:
         try:
             chunks = [self._chunk(index, int(number)) for number in numbers]
         except Exception as error:  # ArrayRecord finds damage before we do, and has an error of its own for each kind
-            reason = str(error).partition("\n")[0][:200]
-            raise DataError(f"{self.folder}: recording '{self.names[index]}' is damaged ({reason})") from error
+            raise DataError(
+                f"{self.folder}: recording '{self.names[index]}' is damaged ({_reason(error)}): {REPAIR} with --verify"
+            ) from error
         return joined(chunks).take(place * CHUNK_FRAMES + frames % CHUNK_FRAMES)
 
     def _chunk(self, index: int, number: int) -> Recording:
-        chunk = decode(self._records[int(self._first_chunk[index]) + number])
-        expected = min(CHUNK_FRAMES, int(self.lengths[index]) - number * CHUNK_FRAMES)
-        if chunk.length != expected or Signals.of(chunk) != self.signals:
-            raise DataError("a chunk is not what the index says")
-        return chunk
+        record = self._records[int(self._first_chunk[index]) + number]
+        return _checked(record, int(self.lengths[index]), number, self.signals)
+
+
+def check_shard(folder: pathlib.Path, number: int, shard: Shard) -> None:
+    """Read all of a shard. Raises DataError, which names the first recording of which a chunk is not what was written."""
+    records, place = _records(folder, {number: shard}), 0
+    for name, frames in shard.recordings:
+        for chunk in range(_chunks(frames)):
+            try:
+                _checked(records[place], frames, chunk, shard.signals)
+            except Exception as error:  # as in `Store.read`
+                path = shard_path(folder, number)
+                raise DataError(f"{path}: recording '{name}' is damaged ({_reason(error)})") from error
+            place += 1
+
+
+def _checked(record: bytes, frames: int, number: int, signals: Signals) -> Recording:
+    """Chunk `number` of a recording of so many frames; refuses another one, whole in itself."""
+    chunk = decode(record)
+    if chunk.length != min(CHUNK_FRAMES, frames - number * CHUNK_FRAMES) or Signals.of(chunk) != signals:
+        raise DataError("a chunk is not what the index says")
+    return chunk
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def _chunks(frames: int | np.ndarray) -> int | np.ndarray:
     return -(-frames // CHUNK_FRAMES)
 
 
-def _records(folder: pathlib.Path, shards: Sequence[Shard]) -> Sequence[bytes]:
-    """All chunks of all shards, in order. Told how many each shard has, ArrayRecord opens none of them now."""
+def _records(folder: pathlib.Path, shards: Mapping[int, Shard]) -> Sequence[bytes]:
+    """All chunks of these shards, in order. Told how many each shard has, ArrayRecord opens none of them now."""
     package = need("array_record.python.array_record_data_source")
     files = []
-    for number, shard in enumerate(shards):
+    for number, shard in shards.items():
         if shard.recordings:
             count = sum(_chunks(frames) for _, frames in shard.recordings)
             files.append(f"{shard_path(folder, number)}[0:{count}]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -15,13 +16,14 @@ from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, encod
 from experiments.data.shards import (
     DESCRIPTION,
     VERSION,
+    Damage,
     Shard,
     Signals,
     as_json,
     description,
     only_writer,
-    read_shards,
     shard_path,
+    survey,
 )
 from experiments.run_folder import write_atomically
 
@@ -31,6 +33,9 @@ OPTIONS = "group_size:1,zstd:3"
 
 class StoreWriter:
     """Appends recordings to a data set folder; what whole shards hold already is in `done` and must not be added again.
+
+    damaged: the shards that were found damaged, by number, as long as they are. The others stay as they are: what is added
+    fills the places of those first whose index is lost, in order, and `remake` those of the rest.
 
     A context manager: leaving it after an error drops the shard that is not whole. Raises DataError where the folder holds
     another data set, one made with other settings, or where another process writes to it.
@@ -42,14 +47,31 @@ class StoreWriter:
         self._alone = contextlib.ExitStack()
         self._alone.enter_context(only_writer(self.folder))
         self._settings, self._shard_bytes = json.loads(json.dumps(dict(settings))), shard_bytes
-        self._shards = self._continued()
+        self._shards, self.damaged = self._continued()
+        self._take_stock()
         self._describe(whole=False)
-        self.done = {name for shard in self._shards for name, _ in (*shard.recordings, *shard.skipped)}
-        self._start_shard()
+
+    @property
+    def shards(self) -> dict[int, Shard]:
+        """The whole ones, by number."""
+        return dict(self._shards)
+
+    def drop(self, number: int, reason: str) -> None:
+        """Count a whole shard as damaged. Only before anything is added."""
+        self.damaged[number] = Damage(reason, self._shards.pop(number))
+        self._take_stock()
+
+    def remake(self, number: int) -> None:
+        """Let what is added from now on take the place of a damaged shard, until `end_shard`; its skipped stay skipped."""
+        self.end_shard()
+        self._number, self._skipped = number, list(self.damaged[number].index.skipped)
+        self._reasons |= {name: reason for name, reason in self._skipped if name not in self.done}
+        self.done |= self._reasons.keys()
 
     def add(self, name: str, recording: Recording) -> None:
-        """Append one. Raises DataError where it has other signals than those before."""
-        self._refuse_known(name)
+        """Append one, which may have been skipped before. Raises DataError where it has other signals than those before."""
+        if name in self.done and name not in self._reasons:
+            raise DataError(f"a recording named '{name}' is there already")
         signals = Signals.of(recording.check())
         if self.signals not in (None, signals):
             raise DataError(f"it has {signals}; those before have {self.signals}")
@@ -60,28 +82,40 @@ class StoreWriter:
             self._bytes += len(record)
         self._recordings.append((name, recording.length))
         self.done.add(name)
+        self._reasons.pop(name, None)
         if self._bytes >= self._shard_bytes:
             self._finish_shard()
 
     def skip(self, name: str, reason: str) -> None:
-        """Note that this one could not be used."""
-        self._refuse_known(name)
+        """Note that this one could not be used; of one that is noted already, the first reason stays."""
+        if name in self._reasons:
+            return
+        if name in self.done:
+            raise DataError(f"a recording named '{name}' is there already")
         self._skipped.append((name, reason))
+        self._reasons[name] = reason
         self.done.add(name)
+
+    def end_shard(self) -> None:
+        """Let the next recording begin a shard of its own."""
+        if self._recordings or self._skipped:
+            self._finish_shard()
 
     def finish(self) -> None:
         """Write what is left and mark the data set as whole."""
-        if self._recordings or self._skipped:
+        self.end_shard()
+        while self._number < max(self._shards, default=0):  # the source has less than before; a place is never empty
             self._finish_shard()
         self._describe(whole=True)
 
     @property
     def signals(self) -> Signals | None:
-        return self._signals or next((shard.signals for shard in self._shards if shard.signals), None)
+        return self._signals or next((shard.signals for shard in self._shards.values() if shard.signals), None)
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        return [pair for shard in self._shards for pair in shard.skipped] + self._skipped
+        """Name and reason of what could not be used, but for what was added later."""
+        return list(self._reasons.items())
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -93,21 +127,39 @@ class StoreWriter:
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._alone.close()
 
-    def _continued(self) -> list[Shard]:
-        """The whole shards that are there, if the settings are theirs, too. Others' files must not be in the folder."""
+    def _continued(self) -> tuple[dict[int, Shard], dict[int, Damage]]:
+        """The shards that are there, if the settings are theirs, too. Others' files must not be in the folder."""
         strangers = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
         if strangers and not (self.folder / DESCRIPTION).exists():
             raise DataError(f"{self.folder} is no data set of ours (it holds {strangers[0]}): choose another folder")
-        shards = read_shards(self.folder)
-        if shards and (there := description(self.folder)["settings"]) != self._settings:
-            raise DataError(f"{self.folder} was made with {there}, not {self._settings}: choose another folder")
-        return shards
+        whole, damaged = survey(self.folder)
+        if not whole and not damaged:
+            return whole, damaged
+        there = description(self.folder)
+        if there["settings"] != self._settings:
+            raise DataError(
+                f"{self.folder} was made with {there['settings']}, not {self._settings}: choose another folder"
+            )
+        found = sum(len(shard.recordings) for shard in whole.values())
+        if there["whole"] and not damaged and found < there["recordings"]:
+            path = shard_path(self.folder, len(whole))
+            damaged[len(whole)] = Damage(f"{path.with_suffix('.json')} is missing", None)
+        return whole, damaged
+
+    def _take_stock(self) -> None:
+        """What is known of every name, from the whole shards alone."""
+        recorded = {name for shard in self._shards.values() for name, _ in shard.recordings}
+        skipped = (pair for shard in self._shards.values() for pair in shard.skipped)
+        self._reasons = {name: reason for name, reason in skipped if name not in recorded}
+        self.done = recorded | self._reasons.keys()
+        self._start_shard()
 
     def _describe(self, whole: bool) -> None:
+        recordings = [pair for shard in self._shards.values() for pair in shard.recordings]
         counts = {
-            "recordings": sum(len(shard.recordings) for shard in self._shards),
-            "frames": sum(frames for shard in self._shards for _, frames in shard.recordings),
-            "skipped": sum(len(shard.skipped) for shard in self._shards),
+            "recordings": len(recordings),
+            "frames": sum(frames for _, frames in recordings),
+            "skipped": len(self._reasons),
         }
         content = {"version": VERSION, "settings": self._settings, "whole": whole, **counts}
         write_atomically(self.folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
@@ -117,6 +169,7 @@ class StoreWriter:
         return self.folder / ".tmp"
 
     def _start_shard(self) -> None:
+        self._number = next(number for number in itertools.count() if number not in self._shards)
         self._writer, self._signals, self._bytes = None, None, 0
         self._recordings: list[tuple[str, int]] = []
         self._skipped: list[tuple[str, str]] = []
@@ -124,14 +177,16 @@ class StoreWriter:
     def _open_shard(self):
         if self._writer is None:
             self._temporary.mkdir(exist_ok=True)
-            path = shard_path(self._temporary, len(self._shards))
+            path = shard_path(self._temporary, self._number)
             self._writer = need("array_record.python.array_record_module").ArrayRecordWriter(str(path), OPTIONS)
         return self._writer
 
     def _finish_shard(self) -> None:
-        number, size = len(self._shards), 0
+        number, size = self._number, 0
         path = shard_path(self.folder, number)
-        if self._writer is not None:
+        if self._writer is None:
+            path.unlink(missing_ok=True)  # what a damaged shard left
+        else:
             self._writer.close()
             temporary = shard_path(self._temporary, number)
             with open(temporary, "rb+") as file:
@@ -140,9 +195,6 @@ class StoreWriter:
             os.replace(temporary, path)
         shard = Shard(self._signals, tuple(self._recordings), tuple(self._skipped), size)
         write_atomically(path.with_suffix(".json"), as_json(shard))
-        self._shards.append(shard)
+        self._shards[number] = shard
+        self.damaged.pop(number, None)
         self._start_shard()
-
-    def _refuse_known(self, name: str) -> None:
-        if name in self.done:
-            raise DataError(f"a recording named '{name}' is there already")

@@ -22,8 +22,9 @@ from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
 from experiments.evaluation.protocol import Measured, Protocol, measure, predicted
 from experiments.evaluation.segments import Learned, Place, cut_segments, held_out_of, learned_by, recorded
 from experiments.metric_weights import MetricWeightsError, perceptual_weights
+from experiments.pretrained import read_model
 from experiments.progress import ProgressDisplay
-from world_model import WorldModel, WorldModelConfig
+from world_model import WorldModelConfig
 
 PAPER = Protocol(videos=256, samples=100)
 """Its horizon is what a training segment holds after the context: BAIR 16 - 1 frames, RoboNet 12 - 2."""
@@ -44,7 +45,7 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    model = _model(options.model)
+    model = read_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
     places = _places(options, model.config.tokenizer.resolution)
     segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
@@ -70,7 +71,7 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
 def run_predict(arguments: Sequence[str], description: str) -> int:
     """Predict one future of each segment and write videos and frames."""
     options = _parser("predict", description).parse_args(arguments)
-    model = _model(options.model)
+    model = read_model(options.model)
     protocol = _protocol(Protocol(videos=8), options, model.config)
     places = _places(options, model.config.tokenizer.resolution)
     segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
@@ -90,7 +91,7 @@ def run_predict(arguments: Sequence[str], description: str) -> int:
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"ivideogpt {name}", description=description)
-    parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, or a run that has one")
+    parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, a run that has one, or a kept model's name")
     parser.add_argument(
         "--data", type=pathlib.Path, nargs="+",
         help="data sets, or episode files (.npz) and folders of those; default: what the run held out",
@@ -137,14 +138,6 @@ def _run_of(model: pathlib.Path) -> pathlib.Path | None:
     """The run that was named, or whose model was."""
     candidates = [model, *([model.parent] if model.name == "model" else [])]
     return next((path for path in candidates if (path / "config.yaml").exists()), None)
-
-
-def _model(named: pathlib.Path) -> WorldModel:
-    folder = named / "model" if (named / "config.yaml").exists() else named
-    try:
-        return WorldModel.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{error} (a run has a model once it is finished)" if folder != named else str(error)) from error
 
 
 def _places(options: argparse.Namespace, resolution: int) -> list[Place]:

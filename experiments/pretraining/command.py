@@ -16,9 +16,10 @@ from experiments import hosts
 from experiments.data import options as data_options
 from experiments.data.loader import Part
 from experiments.errors import UsageError
+from experiments.pretrained import read_model
 from experiments.pretraining import config as presets
 from experiments.pretraining.config import Pretraining
-from experiments.pretraining.fitting import for_data, of_model, read, with_model
+from experiments.pretraining.fitting import for_data, of_model, with_model
 from experiments.pretraining.run import pretrain
 
 MODES = {
@@ -34,7 +35,7 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     """`pretrain tokenizer|transformer`: the transformer learns the tokens of a model that --tokenizer names."""
     parser = _parser("pretrain")
     parser.add_argument("part", choices=("tokenizer", "transformer"))
-    parser.add_argument("--tokenizer", type=pathlib.Path, help="for the transformer: the tokenizer's run, or a model folder")
+    parser.add_argument("--tokenizer", help="for the transformer: the tokenizer's run, or a model folder")
     options, rest = _parsed(parser, arguments)
     preset = _only(presets.get(options.preset), (options.part,))
     if (options.part == "transformer") != (options.tokenizer is not None):
@@ -43,7 +44,7 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     preset = for_data(preset, data, None)
     model = None
     if options.tokenizer:
-        model = read(options.tokenizer)
+        model = read_model(options.tokenizer)
         preset = with_model(preset, tokenizer=model.config.tokenizer, goal_conditioned=model.config.goal_conditioned)
     config = _typed(preset, rest, data, options.tokenizer)
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
@@ -58,10 +59,10 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
 def run_finetune(arguments: Sequence[str], command: str) -> int:
     """`finetune FOLDER`: all of a model, or one part of it, learns from other data (paper section 4.1)."""
     parser = _parser("finetune")
-    parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, or a run that has one")
+    parser.add_argument("model", help="a folder that from_pretrained reads, a run that has one, or the name of a kept model")
     parser.add_argument("--mode", choices=MODES, default="full", help="which part learns, if any; default: full")
     options, rest = _parsed(parser, arguments)
-    model = read(options.model)
+    model = read_model(options.model)
     data = data_options.parts(options, videos=False)
     preset = of_model(_only(presets.get(options.preset), MODES[options.mode]), model.config)
     config = _typed(for_data(preset, data, model.config), rest, data, options.model)
@@ -104,9 +105,9 @@ def _only(preset: Pretraining, parts: Sequence[str]) -> Pretraining:
     return dataclasses.replace(preset, **{name: dataclasses.replace(getattr(preset, name), steps=0) for name in others})
 
 
-def _typed(preset: Pretraining, rest: Sequence[str], data: tuple[Part, ...], source: pathlib.Path | None) -> Pretraining:
+def _typed(preset: Pretraining, rest: Sequence[str], data: tuple[Part, ...], source: str | None) -> Pretraining:
     """The preset with the settings that were typed, on this data."""
-    return dataclasses.replace(_settings(preset, rest), data=data, source=source and str(source))
+    return dataclasses.replace(_settings(preset, rest), data=data, source=source)
 
 
 def _settings(preset: Pretraining, rest: Sequence[str]) -> Pretraining:

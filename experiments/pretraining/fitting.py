@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 
 from experiments.data.loader import Part
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.pretraining.config import Pretraining
-from world_model import WorldModel, WorldModelConfig
+from world_model import WorldModelConfig
 
 OF_PRESET = {
     "tokenizer": ("context_frames", "compute_dtype", "recompute", "future_sample", "adversarial_weight", "adversarial_start_step"),
@@ -18,15 +17,6 @@ OF_PRESET = {
 }
 """What fine-tuning takes from its preset. The architecture and the other losses are the model's own; actions and rewards
 are those of the data."""
-
-
-def read(folder: pathlib.Path) -> WorldModel:
-    """The model of a folder, or of a finished run. Raises UsageError."""
-    of_run = (folder / "config.yaml").exists()
-    try:
-        return WorldModel.from_pretrained(folder / "model" if of_run else folder)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{error} (a run has a model once it is finished)" if of_run else str(error)) from error
 
 
 def with_model(preset: Pretraining, **changes) -> Pretraining:
@@ -61,9 +51,12 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
 def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig | None) -> Pretraining:
     """The preset with the actions and rewards that the data has, where it has any; a model that is there keeps its actions.
 
-    Raises DataError where there is no data set.
+    Raises DataError where there is no data set, or where its first recording is damaged.
     """
-    signals = [Store(part.folder).signals for part in data]
+    stores = [Store(part.folder) for part in data]
+    signals = [store.signals for store in stores]
+    for store in stores:
+        _say_if_small(store, preset.world_model.tokenizer.resolution)
     old = preset.world_model.transformer
     known = model.transformer.action_size if model else 0
     actions = max(known, *(found.action_size for found in signals)) if old.action_size else 0
@@ -78,3 +71,13 @@ def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig 
     elif model and model.transformer.reward_head and not rewards:
         print(f"preset {preset.preset} is without rewards: the model loses its reward head (--world-model.transformer.reward-head keeps it)")
     return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))
+
+
+def _say_if_small(store: Store, resolution: int) -> None:
+    """Pictures of any size can be learned from; detail that was lost in a conversion does not come back."""
+    height, width = store.read(0, [0]).frames.shape[1:3]
+    if min(height, width) < resolution:
+        print(
+            f"{store.folder} holds pictures of {width}x{height} pixels, which are enlarged to {resolution}: "
+            f"convert-data --resolution {resolution} keeps more of larger ones"
+        )

@@ -11,7 +11,7 @@ from agent.mbpo import MBPO
 from experiments import presets
 from experiments.config import checked
 from experiments.errors import UsageError
-from experiments.pretrained import located, start_from_pretrained
+from experiments.pretrained import located, read_model, start_from_pretrained
 from world_model import WorldModel
 
 DEBUG = presets.get("debug")
@@ -60,6 +60,16 @@ def test_what_does_not_fit_is_one_sentence(folder, tmp_path):
     far = dataclasses.replace(named.mbpo, model=dataclasses.replace(named.mbpo.model, horizon=1000))
     with pytest.raises(UsageError, match=str(folder)):
         start_from_pretrained(dataclasses.replace(named, mbpo=far))
+
+
+def test_a_run_stands_for_its_model_once_it_is_finished(folder, tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UsageError, match="has no model yet: a run has one once it is finished"):
+        read_model(str(tmp_path))
+    (tmp_path / "model").symlink_to(folder)
+    assert read_model(str(tmp_path)).config == read_model(str(folder)).config
+    with pytest.raises(UsageError, match="those are laptop-metaworld"):
+        read_model("laptop")
 
 
 def test_the_kept_model_is_small_fits_the_demo_and_is_found_by_its_name():

@@ -14,14 +14,15 @@ from experiments.data.converters.source import Source, Wanted, decoded, shrunk_a
 from experiments.data.converters.tfrecord import tfrecord_source
 from experiments.data.recording import DataError, Recording, recording
 
-OBSERVATION, ACTION = "steps/observation/", "steps/action"
+OBSERVATION, ACTION, REWARD = "steps/observation/", "steps/action", "steps/reward"
 
 
 def open_rlds(place: pathlib.Path, wanted: Wanted) -> Source:
     """A folder as tensorflow-datasets writes it: `<name>/<version>/` or that name's only version.
 
     A set of the published mixture, known by the name of its folder, brings its own keys; any other is read with the image
-    key `image` and all of its action. Splits become one data set.
+    key `image` and all of its action. `reward`, where there is one, becomes that of arriving at the frame after. Splits
+    become one data set.
     """
     return tfrecord_source(place, functools.partial(_episode, wanted=_with_own_keys(place, wanted)))
 
@@ -45,7 +46,7 @@ def _episode(data: bytes, wanted: Wanted) -> Recording:
         raise DataError(f"it has no image '{wanted.image_key}' among {', '.join(others)}: choose with --image-key")
     frames = shrunk_all(map(decoded, example[image]), wanted.resolution)
     parts = [_by_step(example, name, len(frames)) for name in _action_names(example, wanted)]
-    return recording(frames, np.concatenate(parts, axis=1) if parts else None)
+    return recording(frames, np.concatenate(parts, axis=1) if parts else None, _rewards(example, len(frames)))
 
 
 def _action_names(example: Example, wanted: Wanted) -> list[str]:
@@ -59,6 +60,16 @@ def _action_names(example: Example, wanted: Wanted) -> list[str]:
         return [ACTION]
     under = sorted(name for name in example if name.startswith(f"{ACTION}/"))
     return [name for name in under if isinstance(example[name], np.ndarray)]
+
+
+def _rewards(example: Example, steps: int) -> np.ndarray | None:
+    """float32 [T]: a step's reward is that of its action, which leads to the frame after; the last leads nowhere."""
+    if REWARD not in example:
+        return None
+    rewards = _by_step(example, REWARD, steps)
+    if rewards.shape[1] != 1:
+        raise DataError(f"'{REWARD}' has {rewards.shape[1]} values a step, expected one")
+    return np.concatenate([[0], rewards[:-1, 0]])
 
 
 def _by_step(example: Example, name: str, steps: int) -> np.ndarray:

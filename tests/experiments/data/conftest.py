@@ -1,10 +1,14 @@
-"""Shared by the tests of data sets: recordings in which every frame of every recording can be told apart."""
+"""Shared by the tests of data sets: recordings in which every frame of every recording can be told apart, and commands."""
 
 from __future__ import annotations
+
+import pathlib
+import sys
 
 import numpy as np
 import pytest
 
+from experiments import cli
 from experiments.data.recording import Recording, recording
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
@@ -36,3 +40,27 @@ def make_store(tmp_path):
         return Store(tmp_path / name)
 
     return make
+
+
+@pytest.fixture
+def contents():
+    """What lies in a data set folder, by name."""
+
+    def of(folder: pathlib.Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".arrayrecord")}
+
+    return of
+
+
+@pytest.fixture
+def ivideogpt(monkeypatch, capsys):
+    """Type a command: its exit code, and what it prints on stdout or, where it failed or is asked for, on stderr."""
+
+    def typed(*arguments, stderr: bool = False) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ivideogpt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        return left.value.code, err if left.value.code or stderr else out
+
+    return typed

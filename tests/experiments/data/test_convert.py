@@ -1,13 +1,13 @@
 """Conversions: what was broken is counted and named, what was stopped goes on, and the command says what it made."""
 
+import contextlib
 import functools
-import sys
+import threading
 
 import numpy as np
 import pytest
 
 from agent.replay import save_episode
-from experiments import cli
 from experiments.data.convert import HOPELESS, convert
 from experiments.data.converters.source import Candidate, Source
 from experiments.data.recording import DataError
@@ -33,10 +33,6 @@ def source(numbered, count: int, broken=(), killed_at: int | None = None, read: 
     return Source(count, (Candidate(str(i), lambda i=i: one(i)) for i in range(count)))
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".arrayrecord")}
-
-
 def test_a_broken_episode_is_skipped_counted_and_named(numbered, tmp_path):
     with StoreWriter(tmp_path / "set", {}) as writer:
         *_, last = convert(source(numbered, 6, broken=(0, 3)), writer)
@@ -54,7 +50,7 @@ def test_an_episode_with_other_actions_is_skipped(numbered, tmp_path):
 
 
 @pytest.mark.parametrize("killed_at", [1, 4, 9])
-def test_a_killed_conversion_goes_on_and_ends_like_one_that_was_never_stopped(numbered, tmp_path, killed_at):
+def test_a_killed_conversion_goes_on_and_ends_like_one_that_was_never_stopped(numbered, tmp_path, killed_at, contents):
     with StoreWriter(tmp_path / "whole", {}, 600) as writer:
         list(convert(source(numbered, 10, broken=(2, 7)), writer))
     with pytest.raises(Killed), StoreWriter(tmp_path / "killed", {}, 600) as writer:
@@ -64,6 +60,48 @@ def test_a_killed_conversion_goes_on_and_ends_like_one_that_was_never_stopped(nu
         list(convert(source(numbered, 10, (2, 7), read=read), writer))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert (len(read) < 8) == (killed_at > 1)  # what whole shards hold is not read again
+
+
+@pytest.mark.parametrize("killed_at", [None, 5])
+def test_several_workers_write_what_one_writes(numbered, tmp_path, contents, killed_at):
+    for workers in (1, 3):
+        with contextlib.suppress(Killed), StoreWriter(tmp_path / str(workers), {}, 600) as writer:
+            list(convert(source(numbered, 20, (2, 7), killed_at), writer, workers=workers))
+    assert contents(tmp_path / "3") == contents(tmp_path / "1")
+    assert len(contents(tmp_path / "1")) > 4
+
+
+def test_workers_read_at_the_same_time_and_only_so_far_ahead(numbered, tmp_path):
+    together, started = threading.Barrier(2, timeout=10), []
+
+    def meets(number: int):
+        started.append(number)
+        together.wait()
+        return numbered(number, 5)
+
+    candidates = (Candidate(str(i), functools.partial(meets, i)) for i in range(8))
+    with StoreWriter(tmp_path / "set", {}) as writer:
+        for progress in convert(Source(8, candidates), writer, workers=2):
+            assert len(started) <= progress.done + 2
+    assert Store(tmp_path / "set").names == [str(i) for i in range(8)]
+
+
+def test_what_was_skipped_before_is_read_again_where_that_is_asked_for(numbered, tmp_path, contents):
+    folder = tmp_path / "set"
+    with StoreWriter(folder, {}, 600) as writer:
+        list(convert(source(numbered, 10, broken=(0, 3, 4)), writer, limit=8))
+    before, read = contents(folder), []
+    for _ in range(2):  # the second time finds nothing to do
+        with StoreWriter(folder, {}, 600) as writer:
+            *_, last = convert(source(numbered, 10, broken=(3,), read=read), writer, retry=True)
+    assert (last.phase, last.done, last.total, last.metrics["skipped"]) == ("episodes skipped before", 1, 1, 1)
+    assert sorted(read) == [0, 4, 8, 9]
+    after = contents(folder)
+    assert all(after[name] == before[name] for name in before if name != "dataset.json")
+    store = Store(folder)
+    assert store.names == ["1", "2", "5", "6", "7", "8", "9", "0", "4"]
+    assert store.skipped == [("3", "OSError: bad sector")]
+    np.testing.assert_array_equal(store.read(8).frames, numbered(4, 5).frames)
 
 
 def test_a_source_in_which_everything_is_broken_ends_early_and_leaves_nothing(numbered, tmp_path):
@@ -83,20 +121,6 @@ def test_a_missing_package_is_not_a_broken_episode(tmp_path):
         list(convert(Source(1, [Candidate("a", missing)]), writer))
 
 
-@pytest.fixture
-def ivideogpt(monkeypatch, capsys):
-    """Type a command: its exit code, and what it prints on stdout or, where it failed, on stderr."""
-
-    def typed(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ivideogpt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return left.value.code, err if left.value.code else out
-
-    return typed
-
-
 def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt, make_episode, tmp_path):
     for number in range(3):
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
@@ -113,7 +137,9 @@ def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt
     assert "choose another folder" in said
 
 
-def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(ivideogpt, make_episode, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(
+    ivideogpt, make_episode, tmp_path, monkeypatch, contents
+):
     for number in range(4):
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
     monkeypatch.setattr("experiments.data.command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
@@ -161,6 +187,30 @@ def test_lists_of_names_part_a_source_into_training_and_test(ivideogpt, make_epi
     code, said = ivideogpt(*command, tmp_path / "other", "--only", tmp_path / "test.txt")
     assert (code, said.count("\n")) == (2, 1)
     assert "holds no episode '1.npz', but for example '000.npz'" in said
+
+
+def test_two_sources_do_not_become_one_data_set(ivideogpt, make_episode, tmp_path):
+    for name in ("one", "other"):
+        save_episode(tmp_path / name / "1.0.0" / f"{name}.npz", make_episode())
+    assert ivideogpt("convert-data", "npz", tmp_path / "one" / "1.0.0", tmp_path / "out")[0] == 0
+    code, said = ivideogpt("convert-data", "npz", tmp_path / "other" / "1.0.0", tmp_path / "out")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "'source': 'one/1.0.0'" in said and "'source': 'other/1.0.0'" in said
+    assert Store(tmp_path / "out").names == ["one.npz"]
+
+
+@pytest.mark.parametrize("option", ["--only", "--without"])
+def test_a_list_of_names_is_known_by_what_it_holds(ivideogpt, make_episode, tmp_path, option):
+    for number in range(3):
+        save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
+    command = ("convert-data", "npz", tmp_path / "in", tmp_path / "out", option)
+    for file, names, code in (
+        ("a.txt", "000.npz\n001.npz", 0),
+        ("b.txt", "001.npz\n\n000.npz\n", 0),
+        ("a.txt", "000.npz\n002.npz", 2),
+    ):
+        (tmp_path / file).write_text(names)
+        assert ivideogpt(*command, tmp_path / file)[0] == code
 
 
 def test_what_is_not_there_is_said_in_one_line(ivideogpt, tmp_path):

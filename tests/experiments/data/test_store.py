@@ -44,11 +44,7 @@ def test_threads_and_copies_read_the_same(make_store):
             assert_same(read, copy.read(i % 5))
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".arrayrecord")}
-
-
-def test_a_stopped_writer_goes_on_and_ends_like_one_that_was_never_stopped(make_store, tmp_path, numbered):
+def test_a_stopped_writer_goes_on_and_ends_like_one_that_was_never_stopped(make_store, tmp_path, numbered, contents):
     whole = make_store(LENGTHS)
     assert len(contents(whole.folder)) > 4
     for stop in range(len(LENGTHS)):
@@ -66,7 +62,7 @@ def test_a_stopped_writer_goes_on_and_ends_like_one_that_was_never_stopped(make_
         assert contents(folder) == contents(whole.folder)
 
 
-def test_what_a_killed_writer_left_half_done_is_written_anew(make_store, tmp_path, numbered):
+def test_what_a_killed_writer_left_half_done_is_written_anew(make_store, tmp_path, numbered, contents):
     whole = make_store(LENGTHS)
     folder = tmp_path / "killed"
     with StoreWriter(folder, {"name": "set"}):
@@ -122,7 +118,11 @@ def test_damage_on_disk_is_found_and_the_recording_named(make_store):
             lambda folder: (folder / "00000.json").write_text((folder / "00000.json").read_text().replace("16", "17")),
             "00000.json is damaged .checksum",
         ),
-        (lambda folder: (folder / "00001.json").unlink(), "has 3 of 5 recordings: 00001.json is missing"),
+        (
+            lambda folder: (folder / "00000.json").unlink(),
+            "00000.json is missing: the same ivideogpt convert-data command",
+        ),
+        (lambda folder: (folder / "00001.json").unlink(), "has 3 of 5 recordings: 00001.json is missing: the same"),
         (lambda folder: (folder / "dataset.json").unlink(), "is no data set"),
         (lambda folder: (folder / "dataset.json").write_text("[]"), "dataset.json is damaged"),
     ],

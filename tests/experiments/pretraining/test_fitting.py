@@ -10,7 +10,7 @@ import world_model
 from experiments.data.loader import Part
 from experiments.errors import UsageError
 from experiments.pretraining import config as presets
-from experiments.pretraining.fitting import for_data, of_model, read
+from experiments.pretraining.fitting import for_data, of_model
 
 DEBUG = presets.get("debug").world_model
 
@@ -61,19 +61,18 @@ def test_a_model_keeps_its_actions_and_an_action_free_preset_takes_none(sets):
     assert for_data(presets.get("paper-64"), [sets["four"]], None).world_model.transformer.action_size == 0
 
 
+def test_small_pictures_are_enlarged_and_the_command_says_so(sets, capsys):
+    for_data(presets.get("paper-64"), [sets["four"]], None)
+    assert "enlarged" not in capsys.readouterr().out
+    for_data(presets.get("paper-256"), [sets["four"]], None)
+    assert "holds pictures of 64x64 pixels, which are enlarged to 256" in capsys.readouterr().out
+
+
 def test_a_goal_stays_with_the_model():
     goal = dataclasses.replace(DEBUG, goal_conditioned=True)
     assert of_model(presets.get("debug"), goal).world_model.goal_conditioned
     with pytest.raises(UsageError, match="a goal-conditioned model's context"):
         of_model(presets.get("bair-64"), goal)
-
-
-def test_a_folder_that_is_no_model_is_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match="no such file"):
-        read(tmp_path / "nowhere")
-    (tmp_path / "config.yaml").touch()
-    with pytest.raises(UsageError, match="a run has a model once it is finished"):
-        read(tmp_path)
 
 
 def test_weights_fit_other_context_frames_and_data_without_rewards_and_no_other_architecture():

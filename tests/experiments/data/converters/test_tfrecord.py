@@ -179,6 +179,21 @@ def test_any_other_set_is_read_with_all_of_its_action_or_the_keys_that_are_chose
     np.testing.assert_array_equal(chosen.read(0).actions, [[0], [1], [2], [3]])
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64])
+def test_a_reward_is_that_of_arriving_at_the_frame_after(converted, grey, tmp_path, kind):
+    features = {"steps/observation/image": [png(frame) for frame in grey(range(4))]}
+    made = example(features | {"steps/reward": np.array([1, 2, 3, 9], kind)})
+    short = example(features | {"steps/reward": np.array([1, 2, 3], kind)})
+    double = example(features | {"steps/reward": np.arange(8).astype(kind)})
+    (tmp_path / "own.tfrecord").write_bytes(tfrecord([made, short, double]))
+    store = converted("rlds", tmp_path)
+    assert store.read(0).rewards.tolist() == [0, 1, 2, 3]
+    assert [reason for _, reason in store.skipped] == [
+        "'steps/reward' has 3 values, which 4 steps cannot share",
+        "'steps/reward' has 2 values a step, expected one",
+    ]
+
+
 def test_what_is_broken_in_a_file_is_skipped_and_named_and_the_rest_is_read(converted, grey, tmp_path):
     record = steps(grey(range(3)))
     whole = tfrecord([record, record, b"no example", steps(grey(range(3)), "other"), record])
