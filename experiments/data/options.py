@@ -41,10 +41,11 @@ def parts(options: argparse.Namespace, videos: bool) -> tuple[Part, ...]:
         raise UsageError("--sets names sets of --mixture ROOT")
     if options.mixture:
         return tuple(mixture.parts(options.mixture, options.sets, videos))
-    return tuple(map(_part, options.data))
+    return tuple(map(part_of, options.data))
 
 
-def _part(typed: str) -> Part:
+def part_of(typed: str) -> Part:
+    """What one word behind --data stands for. Raises UsageError where what stands behind the folder cannot be read."""
     found = _BEHIND.match(typed)
     if not found:
         return Part(pathlib.Path(typed))

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from agent.events import Clock, Progress
-from experiments.data.loader import Part
+from experiments.data.options import part_of
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.data.store import Store
 from experiments.errors import UsageError
@@ -93,7 +93,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"ivideogpt {name}", description=description)
     parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, a run that has one, or a kept model's name")
     parser.add_argument(
-        "--data", type=pathlib.Path, nargs="+",
+        "--data", nargs="+", metavar="FOLDER[@step=N]",
         help="data sets, or episode files (.npz) and folders of those; default: what the run held out",
     )  # fmt: skip
     parser.add_argument(
@@ -152,11 +152,11 @@ def _places(options: argparse.Namespace, resolution: int) -> list[Place]:
         if not places:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
         return places
-    parts = [learned.of(folder) or Part(folder) for folder in options.data]
+    parts = [learned.of(pathlib.Path(typed)) or part_of(typed) for typed in options.data]
     parts = [dataclasses.replace(part, step=options.step or part.step) for part in parts]
     places = recorded(parts, options.split, share, resolution)
     if not places:
-        named = ", ".join(map(str, options.data))
+        named = ", ".join(options.data)
         raise UsageError(f"{named}: nothing is in the {options.split} split at --validation-share {share:g}; set another one")
     for part in parts:
         if learned.of(part.folder) and len(Store(part.folder)) == 1:

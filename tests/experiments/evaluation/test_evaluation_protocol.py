@@ -254,6 +254,8 @@ def test_with_data_the_share_and_the_step_are_the_runs_unless_typed(run, many, t
     assert recordings_of(names) == held_out(many, 0.3) and len(names) == 3  # seven frames are one segment at step 2
     names = predicted_names(monkeypatch, capsys, tmp_path / "typed", *of_set, "--validation-share", "0.5", "--step", "1")
     assert recordings_of(names) == held_out(many, 0.5) and len(names) == 5 * 4
+    names = predicted_names(monkeypatch, capsys, tmp_path / "behind", run, "--data", f"{many}@step=1")
+    assert recordings_of(names) == held_out(many, 0.3) and len(names) == 3 * 4
     names = predicted_names(monkeypatch, capsys, tmp_path / "train", *of_set, "--split", "train")
     assert recordings_of(names) == {f"m{i}" for i in range(10)} - held_out(many, 0.3)
 
