@@ -39,6 +39,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def asked_to_end(here: bool, step: int) -> bool:
+    """Whether the processes were asked to end: `here` of a single one; of several, all get the same answer at the same step, by
+    jax's own service, which then is what notices a SIGTERM of any of them."""
+    return here if jax.process_count() == 1 else multihost_utils.reached_preemption_sync_point(step)
+
+
 def wait_for_all(what: str) -> None:
     """Return when every process has come to the same place, which `what` names."""
     if jax.process_count() > 1:

@@ -45,8 +45,8 @@ class RunFolder:
         """Hold the folder for this process while the block runs.
 
         config: a frozen dataclass, nested as one likes. A new folder gets it written down; in an existing folder it must
-        equal what is written there, but for the fields of `may_change`, on which no result depends. command: what the user
-        typed, kept for the report.
+        equal what is written there, but for the fields of `may_change`. command: what the user typed, kept for the
+        report.
         Raises RunFolderError where another process holds the folder, where the configuration differs (naming the
         fields), and where the path holds something that is not a run.
         """

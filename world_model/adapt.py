@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-import tokenizer
 from tokenizer import published as published_tokenizer
 from world_model import transformer
 from world_model.config import WorldModelConfig
@@ -19,7 +18,7 @@ def with_context_frames(
     config: WorldModelConfig, params: WorldModelParams, context_frames: int
 ) -> tuple[WorldModelConfig, WorldModelParams]:
     """The same model after C context frames. Raises ValueError where no future frame would fit behind them."""
-    tokenizer_config, changed = published_tokenizer.with_context_frames(
+    tokenizer_config, tokenizer = published_tokenizer.with_context_frames(
         config.tokenizer, params.tokenizer, context_frames
     )
     # A training segment holds at least one future frame.
@@ -31,7 +30,7 @@ def with_context_frames(
             f"{context_frames} context frames take {config.layout.context_length} of the transformer's {positions} "
             f"positions: too few are left for a future frame"
         )
-    return config, params.replace(tokenizer=changed)
+    return config, params.replace(tokenizer=tokenizer)
 
 
 def with_action_size(
@@ -84,29 +83,30 @@ def without_reward_head(
     return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in kept]))
 
 
+ARCHITECTURE = {
+    "tokenizer": (
+        "resolution", "channels", "layers_per_block", "mid_layers", "latent_channels", "norm_groups", "norm_alone", "stem_patch",
+        "future_patch", "context_mid_attention", "future_mid_attention", "max_attention_resolution", "attention_heads",
+        "quantizer", "context_codes", "future_codes", "fsq_levels", "context_skip",
+    ),
+    "transformer": ("layers", "width", "heads", "feed_forward", "place_embedding", "norm_epsilon", "rotary_base"),
+}  # fmt: skip
+"""What weights are made for; the rest of a configuration is how they are used and trained, and on what."""
+
+
 def fitted(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
     """The weights for a configuration of the same architecture: with other context frames, larger actions, with or without
-    rewards. Raises ValueError as the functions above do, and with the settings where the architecture is another one.
+    rewards. Raises ValueError as the functions above do, and where the architecture is another one, with what differs.
     """
+    for part, names in ARCHITECTURE.items():
+        old, new = getattr(config, part), getattr(wanted, part)
+        if differing := [name for name in names if getattr(old, name) != getattr(new, name)]:
+            raise ValueError(f"these weights are of another {part}: leave {', '.join(differing)} as the model has them")
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
     change = with_reward_head if wanted.transformer.reward_head else without_reward_head
-    config, params = change(config, params)
-    abstract = {
-        "tokenizer": tokenizer.abstract_params(wanted.tokenizer),
-        "transformer": transformer.abstract(wanted.transformer, wanted.layout),
-    }
-    for part, expected in abstract.items():
-        if _shapes(expected) != _shapes(getattr(params, part)):
-            old, new = getattr(config, part), getattr(wanted, part)
-            names = [field.name for field in dataclasses.fields(old) if getattr(old, field.name) != getattr(new, field.name)]
-            raise ValueError(f"these weights are of another {part}: leave {', '.join(names)} as the model has them")
-    return params
-
-
-def _shapes(params: nnx.State) -> dict[tuple, tuple[int, ...]]:
-    return {path: leaf.shape for path, leaf in nnx.to_flat_state(params)}
+    return change(config, params)[1]
 
 
 def pad_actions(actions: Array, action_size: int) -> Array:

@@ -35,6 +35,7 @@ def convert(
     yield from _remade(candidates, writer, workers)
     skipped_before = dict(writer.skipped)
     yield from _added(candidates, source.total, writer, limit, workers)
+    writer.end_shard()  # which may be the place of a lost index
     if retry or writer.damaged:  # a lost index that nothing new replaced was of episodes that had been skipped first
         yield from _retried(candidates, skipped_before, writer, workers)
     writer.finish()

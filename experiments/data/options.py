@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 import re
 
@@ -40,7 +41,10 @@ def parts(options: argparse.Namespace, videos: bool) -> tuple[Part, ...]:
     if options.sets and not options.mixture:
         raise UsageError("--sets names sets of --mixture ROOT")
     if options.mixture:
-        return tuple(mixture.parts(options.mixture, options.sets, videos))
+        found = tuple(mixture.parts(options.mixture, options.sets, videos))
+        if not found:
+            raise UsageError(f"{mixture.SOMETHING} has no actions: a transformer learns from other sets")
+        return found
     return tuple(map(part_of, options.data))
 
 
@@ -57,6 +61,6 @@ def part_of(typed: str) -> Part:
         except (KeyError, ValueError):
             raise UsageError(f"--data {typed}: '{setting}' is neither step=N nor weight=W, as in {folder}@step=2,weight=0.5") from None
     part = Part(pathlib.Path(folder), **settings)
-    if part.weight <= 0 or part.step < 1:
+    if not 0 < part.weight < math.inf or part.step < 1:
         raise UsageError(f"--data {typed}: a weight is positive and a step at least 1")
     return part

@@ -62,7 +62,7 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
     assert isinstance(event, Measured)
     about = {"model": str(options.model), "data": [place.said for place in places]}
     found = output.summary(event, protocol, missing | without, about)
-    output.write(options.out, found, event, segments, model.config.tokenizer.context_frames)
+    output.write(options.out, found, event, segments, model.config.layout.frames_before)
     print(output.as_text(found))
     print(f"page: {options.out / 'evaluation.html'}")
     return 0
@@ -79,7 +79,7 @@ def run_predict(arguments: Sequence[str], description: str) -> int:
         display.update(Progress(Clock(), "futures", 0, len(segments.names)))
         futures = predicted(model, segments, segments.actions_vta, protocol, protocol.temperature)
         display.update(Progress(Clock(), "futures", len(segments.names), len(segments.names)))
-    context = model.config.tokenizer.context_frames
+    context = model.config.layout.frames_before
     clips = output.write_videos(options.out, futures, segments, context, len(futures))
     np.savez_compressed(
         options.out / "predicted.npz", names=np.array(segments.names), predicted=futures, real=segments.frames_vthwc

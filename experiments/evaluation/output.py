@@ -91,8 +91,9 @@ def write_videos(
     """
     clips, last = [], len(futures_vfhwc) - 1
     for index in np.linspace(0, last, min(count, last + 1)).astype(int):
-        real = segments.frames_vthwc[index : index + 1]
-        made = np.concatenate([real[:, :context], futures_vfhwc[index : index + 1]], 1)
+        future = futures_vfhwc[index : index + 1]
+        real = segments.frames_vthwc[index : index + 1, : context + future.shape[1]]
+        made = np.concatenate([real[:, :context], future], 1)
         path = folder / "videos" / f"{index:03d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         videos.write_mp4(path, videos.comparing_video(real, made, "predicted"), fps=4)

@@ -68,9 +68,9 @@ def measure(
     video_weights: of I3D; without them there is no FVD. As published, FVD is that of whole videos, whose context frames
     are those that the tokenizer makes of the true ones.
     """
-    context = model.config.tokenizer.context_frames
+    before = model.config.layout.frames_before
     seen = None if video_weights is None else _Seen(video_weights, model, segments)
-    given, real = segments.frames_vthwc[:, :context], segments.frames_vthwc[:, context:]
+    given, real = segments.frames_vthwc[:, :before], segments.frames_vthwc[:, before:][:, : protocol.horizon]
     videos, samples = len(real), protocol.samples
     total = videos * samples
     made: dict[str, list[np.ndarray]] = {}
@@ -159,13 +159,12 @@ _lpips = jax.jit(lpips)
 
 
 def _future(model, segments, rows, actions_vta, protocol, key, temperature) -> np.ndarray:
-    """uint8 [R, F, H, W, 3] of the segments `rows`, under actions [R, T, A]."""
-    config = model.config
-    context = config.tokenizer.context_frames
+    """uint8 [R, F, H, W, 3] of the segments `rows`, under actions [R, T, A]; the goal, if any, is the frame behind them."""
+    config, layout = model.config, model.config.layout
     frames = segments.frames_vthwc[rows]
-    actions = actions_vta[:, context - 1 : context - 1 + protocol.horizon] if config.transformer.action_size else None
+    actions = layout.future_actions(actions_vta, protocol.horizon) if config.transformer.action_size else None
     imagined = model.rollout(
-        jnp.asarray(frames[:, :context]), None if actions is None else jnp.asarray(actions), key, temperature,
+        jnp.asarray(frames[:, : layout.frames_before]), None if actions is None else jnp.asarray(actions), key, temperature,
         protocol.top_k, protocol.horizon, goal=jnp.asarray(frames[:, -1]) if config.goal_conditioned else None,
     )  # fmt: skip
     return np.asarray(imagined.frames)

@@ -41,12 +41,11 @@ def run_pretrain(arguments: Sequence[str], command: str) -> int:
     if (options.part == "transformer") != (options.tokenizer is not None):
         raise UsageError("pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none")
     data = data_options.parts(options, videos=options.part == "tokenizer")
-    preset = for_data(preset, data, None)
     model = None
     if options.tokenizer:
         model = read_model(options.tokenizer)
         preset = with_model(preset, tokenizer=model.config.tokenizer, goal_conditioned=model.config.goal_conditioned)
-    config = _typed(preset, rest, data, options.tokenizer)
+    config = _typed(for_data(preset, data, None), rest, data, options.tokenizer)
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
     if model is not None:
         if config.world_model.tokenizer.context_frames != model.config.tokenizer.context_frames:
@@ -63,7 +62,7 @@ def run_finetune(arguments: Sequence[str], command: str) -> int:
     parser.add_argument("--mode", choices=MODES, default="full", help="which part learns, if any; default: full")
     options, rest = _parsed(parser, arguments)
     model = read_model(options.model)
-    data = data_options.parts(options, videos=False)
+    data = data_options.parts(options, videos=options.mode == "tokenizer")
     preset = of_model(_only(presets.get(options.preset), MODES[options.mode]), model.config)
     config = _typed(for_data(preset, data, model.config), rest, data, options.model)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from experiments import hosts
 from experiments.data.loader import Part
 from experiments.data.store import Store
 from experiments.errors import UsageError
@@ -38,7 +39,7 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
             raise UsageError(f"preset {preset.preset} does not fit the model: {error}") from error
     context = parts["tokenizer"].context_frames
     if context != model.tokenizer.context_frames:
-        print(
+        _say(
             f"context frames: {context}, as in preset {preset.preset}, where the model had {model.tokenizer.context_frames} "
             f"(--world-model.tokenizer.context-frames {model.tokenizer.context_frames} keeps those)"
         )
@@ -62,22 +63,27 @@ def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig 
     actions = max(known, *(found.action_size for found in signals)) if old.action_size else 0
     rewards = old.reward_head and all(found.rewards for found in signals)
     if old.action_size and not actions:
-        print("the data has no actions: the model is one without")
+        _say("the data has no actions: the model is one without")
     elif actions != (known or old.action_size):
-        print(f"actions of {actions} numbers, as the data has them")
+        _say(f"actions of {actions} numbers, as the data has them")
     if rewards != old.reward_head:
         lacking = next(part.folder for part, found in zip(data, signals, strict=True) if not found.rewards)
-        print(f"{lacking} has no rewards: the model has no reward head")
+        _say(f"{lacking} has no rewards: the model has no reward head")
     elif model and model.transformer.reward_head and not rewards:
-        print(f"preset {preset.preset} is without rewards: the model loses its reward head (--world-model.transformer.reward-head keeps it)")
+        _say(f"preset {preset.preset} is without rewards: the model loses its reward head (--world-model.transformer.reward-head keeps it)")
     return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))
+
+
+def _say(what: str) -> None:
+    if hosts.is_first():
+        print(what)
 
 
 def _say_if_small(store: Store, resolution: int) -> None:
     """Pictures of any size can be learned from; detail that was lost in a conversion does not come back."""
     height, width = store.read(0, [0]).frames.shape[1:3]
     if min(height, width) < resolution:
-        print(
+        _say(
             f"{store.folder} holds pictures of {width}x{height} pixels, which are enlarged to {resolution}: "
             f"convert-data --resolution {resolution} keeps more of larger ones"
         )

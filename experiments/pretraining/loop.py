@@ -17,6 +17,7 @@ from agent.model_evaluation import Comparison
 from agent.replay import Segments
 from experiments import hosts
 from experiments.data.loader import Loader
+from experiments.data.store import Store
 from experiments.data.tokens import TokenLoader, TokenSegments
 from experiments.pretraining import tokenizing
 from experiments.pretraining.config import Pretraining, Stage
@@ -57,7 +58,7 @@ class Trainer:
         """workers: processes that read segments beside the threads of this one; they change nothing but the rate."""
         self.config, self.model = config, config.scheduled
         self.mesh = make_mesh(config.mesh)
-        self.params, self.perceptual = jax.device_put((params, perceptual), everywhere(self.mesh))
+        self.params, self.perceptual = put((params, perceptual), everywhere(self.mesh))
         self.step, self._workers = 0, workers
         self._loader_state: Mapping[str, Any] | None = None
         self.stages = [name for name in STAGES if self.stage_of(name).steps]
@@ -110,7 +111,7 @@ class Trainer:
     def events(self) -> Iterator[Progress | Validated | Border]:
         """The stages from here on, with a border after every update. Where nothing is to be learned, the model is only judged."""
         if not self.stages:
-            yield self.validated(STAGES)
+            yield self.validated(self._judged(True))
         for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
             if name != self.name:
                 self.params = whole(self.mesh, self.model_params())
@@ -155,9 +156,14 @@ class Trainer:
         return TokenLoader(folder, wanted, stage.batch, jax.process_index(), jax.process_count())
 
     def _judged(self, finally_: bool) -> tuple[str, ...]:
-        """The part that learns; in the end both, but for a transformer that nobody has trained."""
-        trained = bool(self.config.source or self.config.transformer.steps)
-        return (STAGES if trained else STAGES[:1]) if finally_ else (self.name,)
+        """The part that learns; in the end both, but for a transformer that nobody has trained or whose actions are missing."""
+        judged = bool(self.config.source or self.config.transformer.steps) and self._acted
+        return (STAGES if judged else STAGES[:1]) if finally_ else (self.name,)
+
+    @property
+    def _acted(self) -> bool:
+        """Whether the data has the actions that the transformer takes, if it takes any."""
+        return not self.model.transformer.action_size or all(Store(part.folder).signals.action_size for part in self.config.data)
 
     def validated(self, parts: Sequence[str]) -> Validated:
         """Judge parts of the model on the held-out recordings, always the same segments."""

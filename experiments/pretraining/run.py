@@ -25,7 +25,7 @@ from experiments.run_folder import RunFolder
 from world_model import WorldModel, WorldModelParams
 
 MAY_CHANGE = ("mesh", "keep_checkpoints")
-"""Settings with which a run goes on that it did not begin with."""
+"""Settings with which a run goes on that it did not begin with: but for rounding, no result depends on them."""
 
 
 def pretrain(
@@ -33,8 +33,8 @@ def pretrain(
 ) -> pathlib.Path:
     """Train from these weights and return the folder of the model.
 
-    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM, once the update that it fell into is saved; a
-    run of several processes is not saved then, but ends as from a kill, with its last checkpoint.
+    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, once the update that
+    it fell into, with its judgement where one is due, is saved.
     """
     check_data(config)
     perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
@@ -52,12 +52,12 @@ def pretrain(
                         display.message(f"going on from update {trainer.step} of {folder.path}")
                     for event in trainer.events():
                         _record(event, trainer, folder, metrics, checkpoints, display)
-                        if stop.made:
-                            _end(event, trainer, metrics, checkpoints, stop)
+                        _end_if_asked(event, trainer, checkpoints, metrics.lines, stop)
             else:
                 for event in trainer.events():
                     if isinstance(event, CheckpointDue):
                         _save(event, trainer, checkpoints, lines)
+                    _end_if_asked(event, trainer, checkpoints, lines, stop)
         whole = trainer.whole_params()
         if hosts.is_first():
             WorldModel(config.world_model, whole).save(folder.model)
@@ -75,13 +75,14 @@ def _go_on(trainer: Trainer, checkpoints: Checkpoints) -> int:
     return restored.extra["metrics_lines"]
 
 
-def _end(event, trainer: Trainer, metrics: Metrics, checkpoints: Checkpoints, stop: StopRequest) -> None:
-    """Raise Preempted if this is a moment from which the run goes on exactly; the next one is an update away at most."""
+def _end_if_asked(event, trainer: Trainer, checkpoints: Checkpoints, lines: int, stop: StopRequest) -> None:
+    """Raise Preempted after a SIGTERM, at moments from which the run goes on exactly."""
     if isinstance(event, Border):
-        if trainer.step not in checkpoints.steps():
-            _save(event, trainer, checkpoints, metrics.lines)
+        stop.made = hosts.asked_to_end(stop.made, trainer.step)
+        if stop.made and not isinstance(event, CheckpointDue):
+            _save(event, trainer, checkpoints, lines)
         stop.refuse_to_go_on(f"saved at update {trainer.step}")
-    if isinstance(event, Progress) and event.phase == tokenizing.PHASE:
+    elif isinstance(event, Progress) and event.phase == tokenizing.PHASE:
         stop.refuse_to_go_on("with the tokens made so far kept")
 
 
@@ -135,10 +136,10 @@ def check_data(config: Pretraining) -> None:
                 f"{part.folder} has actions of {signals.action_size} numbers, the model takes {model.action_size}: set "
                 f"--world-model.transformer.action-size {signals.action_size}, or 0 for a model without actions"
             )
-        if model.action_size and not signals.action_size:
+        if config.transformer.steps and model.action_size and not signals.action_size:
             raise UsageError(
-                f"{part.folder} has no actions, and the model predicts from {model.action_size} numbers: leave it out, or set "
-                f"--world-model.transformer.action-size 0 where the model need not keep its actions"
+                f"{part.folder} has no actions, and the transformer predicts from {model.action_size} numbers: leave it out, or "
+                f"learn from it with a tokenizer alone"
             )
         if model.reward_head and not signals.rewards:
             raise UsageError(

@@ -45,7 +45,7 @@ def test_from_episodes_of_ones_own_to_an_agent_that_learns_in_imagination(finish
     assert list((runs / "predicted" / "videos").glob("*.mp4"))
     ivideogpt("report", runs / "model", runs / "tuned", "--csv", runs / "table.csv")
     assert "best_psnr" in (runs / "table.csv").read_text()
-    kill_many.finish(runs / "agent", "debug", ["--pretrained", str(runs / "tuned" / "model")])
+    kill_many.finish(runs / "agent", "debug", ["--pretrained", str(runs / "tuned")])
     config = yaml.safe_load((runs / "agent" / "config.yaml").read_text())["config"]
     assert config["mbpo"]["world_model"]["tokenizer"]["freeze_codebooks"]
     assert WorldModel.from_pretrained(runs / "agent" / "model").config.transformer.reward_head

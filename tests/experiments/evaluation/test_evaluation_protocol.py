@@ -63,6 +63,15 @@ def measured(model, segments):
     return result(model, segments, PROTOCOL, None)
 
 
+def test_a_goal_conditioned_model_is_judged_on_the_frames_between_its_beginning_and_the_goal(recordings):
+    model = WorldModel.init(dataclasses.replace(CONFIG, goal_conditioned=True), jax.random.key(0))
+    segments = cut_segments(place(recordings), model.config, 2, 3)
+    *_, found = measure(model, segments, Protocol(videos=3, samples=1, horizon=2), None)
+    frames = segments.frames_vthwc.astype(np.float64) / 255
+    expected = np.square(frames[:, 1:3] - frames[:, :1]).mean((2, 3, 4))  # of context frames 2: the goal, and the first
+    np.testing.assert_allclose(found.repeat["mse"], expected, rtol=1e-5)
+
+
 def test_segments_are_spread_over_recordings_and_over_their_time(recordings, segments):
     assert segments.names == ("r0 from 0", "r0 from 4", "r1 from 0")  # r2 is too short
     np.testing.assert_array_equal(segments.frames_vthwc[1], recordings[0][1].frames[4:8])

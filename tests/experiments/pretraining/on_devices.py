@@ -18,6 +18,7 @@ from experiments.data.loader import Part
 from experiments.pretraining import config as presets
 from experiments.pretraining import loop, mesh
 from experiments.pretraining.config import Pretraining, Stage
+from experiments.pretraining.loop import Validated
 from experiments.pretraining.mesh import MeshConfig
 
 loop.METRICS_EVERY = 1
@@ -47,7 +48,7 @@ def losses(trainer: loop.Trainer, checkpoints: Checkpoints | None = None, until:
                 checkpoints.save(trainer.step, event.state["arrays"], event.state["loader"])
             if trainer.step == until:
                 break
-        else:
+        elif isinstance(event, Validated):
             found |= {f"held out {part}": values["loss"] for part, values in event.metrics.items()}
     return found
 

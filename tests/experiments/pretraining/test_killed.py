@@ -1,6 +1,5 @@
 """A training process that is killed, or asked to end, at any moment goes on and ends like one that never was."""
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -30,13 +29,14 @@ def steps_of(folder: pathlib.Path) -> list[int]:
 
 def stopped(data, folder, after: int, by: signal.Signals) -> tuple[int, str]:
     """Begin, send a signal once there is a checkpoint of `after` updates or more, and return exit code and errors."""
-    process = subprocess.Popen(command(data, folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    errors = folder.with_suffix(".log")
+    with open(errors, "w") as log:
+        process = subprocess.Popen(command(data, folder), stdout=subprocess.DEVNULL, stderr=log)
     limit = time.monotonic() + 300
     while max(steps_of(folder), default=0) < after and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
-    os.kill(process.pid, by)
-    _, errors = process.communicate(timeout=300)
-    return process.returncode, errors
+    process.send_signal(by)
+    return process.wait(timeout=300), errors.read_text()
 
 
 def outcome(folder: pathlib.Path) -> tuple[list[dict], dict[str, bytes]]:

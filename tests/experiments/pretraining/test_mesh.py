@@ -5,9 +5,11 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -28,6 +30,12 @@ def simulated(count: int) -> dict[str, str]:
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +103,7 @@ def test_two_processes_train_as_one(data, tmp_path):
     config = presets.get("debug").world_model
     config = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, future_sample=None))
     WorldModel.init(config, jax.random.key(0)).save(tmp_path / "model")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
 
     def started(folder: pathlib.Path, count: int, devices: int) -> None:
         typed = [
@@ -126,3 +132,28 @@ def test_two_processes_train_as_one(data, tmp_path):
     started(tmp_path / "two", 2, 2)
     assert found(tmp_path / "two") == pytest.approx(found(tmp_path / "one"), rel=1e-4)
     WorldModel.from_pretrained(tmp_path / "two" / "model")
+
+
+def test_two_processes_of_which_one_is_asked_to_end_save_the_same_update_and_go_on(data, tmp_path):
+    run = tmp_path / "run"
+    WorldModel.init(presets.get("debug").world_model, jax.random.key(0)).save(tmp_path / "model")
+
+    def started(steps: int) -> list[subprocess.Popen]:
+        typed = [
+            sys.executable, "-m", "experiments.cli", "finetune", tmp_path / "model", "--mode", "transformer", "--preset", "debug",
+            "--data", data, "--run-dir", run, "--validation-share", "0.4", "--checkpoint-every", "100000",
+            "--validate-every", "100000", "--judged-recordings", "0", "--transformer.steps", str(steps),
+        ]  # fmt: skip
+        hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
+        return [
+            subprocess.Popen([*typed, *hosts, str(i)], env=simulated(1), stderr=open(tmp_path / f"{i}.log", "w")) for i in range(2)
+        ]
+
+    running, limit = started(4000), time.monotonic() + 200
+    while len(read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []) < 2 and time.monotonic() < limit:
+        time.sleep(0.1)
+    running[1].terminate()
+    assert [process.wait(timeout=200) for process in running] == [128 + signal.SIGTERM] * 2
+    saved = [int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit()]
+    for index in range(2):
+        assert f"saved at update {saved[0]}" in (tmp_path / f"{index}.log").read_text()

@@ -50,18 +50,22 @@ def same(one, other) -> bool:
     return all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), one, other)))
 
 
-@pytest.mark.parametrize("stop", [2, 4, 6])
-def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, params, whole, tmp_path, monkeypatch, stop):
+def stopped_at(step, config, params, folder, monkeypatch):
     record = run._record
 
     def dies(event, trainer, *others):
         record(event, trainer, *others)
-        if isinstance(event, CheckpointDue) and trainer.step == stop:
+        if isinstance(event, CheckpointDue) and trainer.step == step:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "_record", dies)
-        run.pretrain(config, params, tmp_path / "stopped", "")
+        run.pretrain(config, params, folder, "")
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_stopped_run_ends_like_one_that_was_never_stopped(config, params, whole, tmp_path, monkeypatch, stop):
+    stopped_at(stop, config, params, tmp_path / "stopped", monkeypatch)
     run.pretrain(config, params, tmp_path / "stopped", "")
     assert values(tmp_path / "stopped") == values(whole)
     ended, expected = (WorldModel.from_pretrained(folder / "model") for folder in (tmp_path / "stopped", whole))
@@ -124,12 +128,7 @@ def test_a_goal_conditioned_model_learns_and_is_judged_with_the_goal_first(confi
 
 
 def test_a_run_goes_on_on_another_mesh(config, params, whole, tmp_path, monkeypatch):
-    def dies(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run.WorldModel, "save", dies)
-        run.pretrain(config, params, tmp_path / "moved", "")
+    stopped_at(2, config, params, tmp_path / "moved", monkeypatch)
     settings = dataclasses.replace(config, mesh=MeshConfig(shard_parameters=True))
     run.pretrain(settings, params, tmp_path / "moved", "")
     assert values(tmp_path / "moved") == values(whole)
