@@ -6,16 +6,14 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from experiments.metrics import read_metrics
 
-STEPS = 200
+STEPS = 100
 
 
 def command(data, folder, *more) -> list[str]:
     typed = ["pretrain", "tokenizer", "--preset", "debug", "--data", data, "--validation-share", "0.4", "--run-dir", folder]
-    often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "20", "--validate-every", "100"]
+    often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "10", "--validate-every", "50"]
     return [sys.executable, "-m", "experiments.cli", *map(str, [*typed, *often, *more])]
 
 
@@ -44,24 +42,12 @@ def outcome(folder: pathlib.Path) -> tuple[list[dict], dict[str, bytes]]:
     return lines, {path.name: path.read_bytes() for path in (folder / "model").rglob("*.safetensors")}
 
 
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    finished(data, folder)
-    return outcome(folder)
-
-
-def test_a_run_that_is_killed_again_and_again_ends_like_one_that_was_not(data, whole, tmp_path):
-    run = tmp_path / "run"
-    for after in (1, 100):
-        assert stopped(data, run, after, signal.SIGKILL)[0] == -signal.SIGKILL
-    finished(data, run)
-    assert outcome(run) == whole
-
-
-def test_a_run_that_is_asked_to_end_saves_its_update_first_and_says_so(data, whole, tmp_path):
-    code, said = stopped(data, tmp_path / "run", 60, signal.SIGTERM)
+def test_a_run_that_is_killed_and_then_asked_to_end_ends_like_one_that_was_left_alone(data, tmp_path):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert stopped(data, run, 1, signal.SIGKILL)[0] == -signal.SIGKILL
+    code, said = stopped(data, run, 30, signal.SIGTERM)
     assert code == 128 + signal.SIGTERM
-    assert f"saved at update {max(steps_of(tmp_path / 'run'))}" in said
-    finished(data, tmp_path / "run")
-    assert outcome(tmp_path / "run") == whole
+    assert f"saved at update {max(steps_of(run))}" in said
+    for folder in (run, whole):
+        finished(data, folder)
+    assert outcome(run) == outcome(whole)
