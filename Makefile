@@ -17,7 +17,7 @@ test: $(STAMP) renderer
 # The references that the golden files come from (PyTorch) have an environment of their own: they share nothing with ours.
 test-parity: $(STAMP) $(PARITY)/installed
 	$(PARITY)/bin/python tests/parity/make_golden.py --check
-	$(VENV)/bin/python -m pytest tests/parity
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= $(VENV)/bin/python -m pytest tests/parity
 
 $(PARITY)/installed: tests/parity/requirements.txt tests/parity/requirements-no-deps.txt
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)

@@ -156,9 +156,9 @@ DEMO = dataclasses.replace(
             initial_transformer_updates=900,
             transformer_every_env_steps=8,
         ),
-        agent_steps=2000,
+        agent_steps=1600,
         random_agent_steps=1000,
-        evaluate_every_agent_steps=1000,
+        evaluate_every_agent_steps=1600,
     ),
 )
 """`laptop` with less training, from the world model that comes with the project: ten minutes on two CPU cores.

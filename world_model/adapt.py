@@ -61,26 +61,14 @@ def with_action_size(
 
 
 def with_reward_head(
-    config: WorldModelConfig, params: WorldModelParams
+    config: WorldModelConfig, params: WorldModelParams, reward_head: bool = True
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model with a reward head, which says zero until it has learned; nothing changes where it has one."""
-    if config.transformer.reward_head:
-        return config, params
-    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=True))
+    """The same model with a reward head, a new one saying zero until it has learned, or without one (data without rewards)."""
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=reward_head))
     abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
     new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
     return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
-
-
-def without_reward_head(
-    config: WorldModelConfig, params: WorldModelParams
-) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model without a reward head, for data without rewards."""
-    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=False))
-    kept = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
-    flat = dict(nnx.to_flat_state(params.transformer))
-    return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in kept]))
 
 
 ARCHITECTURE = {
@@ -105,8 +93,7 @@ def fitted(config: WorldModelConfig, params: WorldModelParams, wanted: WorldMode
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
-    change = with_reward_head if wanted.transformer.reward_head else without_reward_head
-    return change(config, params)[1]
+    return with_reward_head(config, params, wanted.transformer.reward_head)[1]
 
 
 def pad_actions(actions: Array, action_size: int) -> Array:

@@ -11,13 +11,21 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
 from agent.events import Clock, Progress
 from experiments.camera import Quality
-from experiments.data.convert import convert
+from experiments.data.convert import convert, described, remade
 from experiments.data.converters.metaworld import Collection, metaworld
 from experiments.data.writer import StoreWriter
 from experiments.metaworld import MetaWorld
 
 SHARD_BYTES = 10_000_000
 """About eight episodes of 64 pixels: what a process that is killed loses at most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A data set is whole."""
+
+    said: str
+    """What is in it, what was skipped and why, and which damaged shards were made again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +39,8 @@ class TaskSet:
     resolution: int = 64
 
 
-def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress]:
-    """Play what is missing of every set; yields progress in episodes of all of them.
+def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress | Made]:
+    """Play what is missing of every set; yields progress in episodes of all of them, and each set as it is made.
 
     Raises DataError where a folder holds another data set, or where a task cannot be played.
     """
@@ -45,7 +53,7 @@ def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress]:
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    future.result()
+                    yield Made(future.result())
                 while not told.empty():
                     done += told.get()
                 yield Progress(Clock(), "episodes", done, total)
@@ -53,8 +61,8 @@ def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(wanted: TaskSet, told: queue.Queue) -> None:
-    """One task, in a process of its own; tells of each episode."""
+def _collect(wanted: TaskSet, told: queue.Queue) -> str:
+    """One task, in a process of its own; tells of each episode, and gives what is to be said in the end."""
     settings = {
         "format": "metaworld",
         "task": wanted.task,
@@ -64,6 +72,9 @@ def _collect(wanted: TaskSet, told: queue.Queue) -> None:
     }
     env = MetaWorld(wanted.task, wanted.render_quality, wanted.resolution)
     with StoreWriter(wanted.folder, settings, SHARD_BYTES) as writer:
+        said = remade(writer)
         for _ in convert(metaworld(env, wanted.wanted), writer):
             told.put(1)
+        said.append(described(wanted.folder, writer))
     env.close()
+    return "\n".join(said)

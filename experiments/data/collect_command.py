@@ -12,7 +12,7 @@ import tyro
 
 from experiments import rendering
 from experiments.camera import Quality
-from experiments.data.collect import TaskSet, collect_sets
+from experiments.data.collect import Made, TaskSet, collect_sets
 from experiments.data.converters.metaworld import Collection
 from experiments.metaworld import check_task, task_names
 from experiments.progress import ProgressDisplay
@@ -47,7 +47,10 @@ def run(arguments: Sequence[str], description: str) -> int:
         if task not in left_out
     ]
     with ProgressDisplay() as display:
-        for progress in collect_sets(sets, options.workers):
-            display.update(progress)
-    print(f"{len(sets)} data sets of {options.collection.episodes} episodes each in {options.out}")
+        for event in collect_sets(sets, options.workers):
+            if isinstance(event, Made):
+                display.message(event.said)
+            else:
+                display.update(event)
+    print(f"{len(sets)} data sets in {options.out}, {options.collection.episodes} episodes asked for of each")
     return 0

@@ -7,7 +7,7 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
-from experiments.data.convert import chosen, convert, described, verify
+from experiments.data.convert import chosen, convert, described, remade, verify
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import Wanted
 from experiments.data.writer import StoreWriter
@@ -34,8 +34,8 @@ def run(arguments: Sequence[str], description: str) -> int:
         if options.verify:
             for progress in verify(writer):
                 display.update(progress)
-        for number, damage in sorted(writer.damaged.items()):
-            display.message(f"shard {number} is made again: {damage.reason}")
+        for line in remade(writer):
+            display.message(line)
         for progress in convert(source, writer, options.limit, options.workers, options.retry_skipped):
             display.update(progress)
         said = described(options.out, writer)

@@ -166,6 +166,13 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:200]
 
 
+def remade(writer: StoreWriter) -> list[str]:
+    """Of each damaged shard, that it will be made again, and why."""
+    return [
+        f"shard {number} is made again: {damage.reason}" for number, damage in sorted(writer.damaged.items())
+    ]
+
+
 def described(folder: pathlib.Path, writer: StoreWriter, shown: int = 10) -> str:
     """What a conversion made, and the first episodes that were skipped."""
     skipped = writer.skipped

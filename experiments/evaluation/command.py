@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from agent.events import Clock, Progress
+from experiments.data.loader import Part
 from experiments.data.options import part_of
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.data.store import Store
@@ -153,8 +154,7 @@ def _places(options: argparse.Namespace, resolution: int) -> list[Place]:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
         return places
     parts = [learned.of(pathlib.Path(typed)) or part_of(typed) for typed in options.data]
-    parts = [dataclasses.replace(part, step=options.step or part.step) for part in parts]
-    places = recorded(parts, options.split, share, resolution)
+    places = recorded(_stepped(parts, options.step), options.split, share, resolution)
     if not places:
         named = ", ".join(options.data)
         raise UsageError(f"{named}: nothing is in the {options.split} split at --validation-share {share:g}; set another one")
@@ -173,8 +173,11 @@ def _of_run(run: pathlib.Path | None, learned: Learned, share: float, options: a
     missing = next((part.folder for part in learned.parts if not part.folder.exists()), None)
     if missing is not None:
         raise UsageError(f"{run} learned from {missing}, which is not here: start from the same folder, or name data with --data")
-    parts = [dataclasses.replace(part, step=options.step or part.step) for part in learned.parts]
-    return recorded(parts, options.split, share, lone=False)
+    return recorded(_stepped(learned.parts, options.step), options.split, share, lone=False)
+
+
+def _stepped(parts: Sequence[Part], step: int | None) -> list[Part]:
+    return [dataclasses.replace(part, step=step or part.step) for part in parts]
 
 
 def _weights(

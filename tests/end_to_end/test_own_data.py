@@ -27,12 +27,10 @@ def ivideogpt(monkeypatch, capsys):
     return type_
 
 
-def test_from_episodes_of_ones_own_to_an_agent_that_learns_in_imagination(finished_run, ivideogpt, tmp_path):
-    data, runs = tmp_path / "data", tmp_path / "runs"
-    episodes = finished_run / "held_out"
-    assert f"{len(list(episodes.rglob('*.npz')))} episodes with 4 numbers an action and rewards" in ivideogpt(
-        "convert-data", "npz", episodes, data
-    )
+def test_from_episodes_of_ones_own_to_an_agent_that_learns_in_imagination(ivideogpt, tmp_path):
+    data, runs, episodes = tmp_path / "data", tmp_path / "runs", tmp_path / "episodes"
+    ivideogpt("collect-demos", "--task", "handle-press", "--out", episodes, "--episodes", 4)
+    assert "4 episodes with 4 numbers an action and rewards" in ivideogpt("convert-data", "npz", episodes, data)
     on = [*DEBUG, "--data", f"{data}@step=2", "--run-dir"]
     ivideogpt("pretrain", "tokenizer", *on, runs / "tokenizer")
     ivideogpt("pretrain", "transformer", "--tokenizer", runs / "tokenizer", *on, runs / "model")
@@ -45,7 +43,7 @@ def test_from_episodes_of_ones_own_to_an_agent_that_learns_in_imagination(finish
     assert list((runs / "predicted" / "videos").glob("*.mp4"))
     ivideogpt("report", runs / "model", runs / "tuned", "--csv", runs / "table.csv")
     assert "best_psnr" in (runs / "table.csv").read_text()
-    kill_many.finish(runs / "agent", "debug", ["--pretrained", str(runs / "tuned")])
+    kill_many.finish(runs / "agent", "debug", ["--pretrained", str(runs / "tuned"), "--demonstrations-dir", str(episodes), "--held-out", "1"])
     config = yaml.safe_load((runs / "agent" / "config.yaml").read_text())["config"]
     assert config["mbpo"]["world_model"]["tokenizer"]["freeze_codebooks"]
     assert WorldModel.from_pretrained(runs / "agent" / "model").config.transformer.reward_head

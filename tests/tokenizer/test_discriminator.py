@@ -14,7 +14,7 @@ from tokenizer.discriminator import discriminator_loss, generator_loss, init_dis
 
 FAST = OptimizerConfig(learning_rate=1e-3, warmup_steps=0)
 WITHOUT = TokenizerConfig(
-    resolution=32,
+    resolution=24,  # the fewest pixels that a discriminator judges
     context_frames=1,
     channels=(8,),
     norm_groups=2,
@@ -22,7 +22,7 @@ WITHOUT = TokenizerConfig(
     mid_layers=0,
     future_mid_attention=False,
     latent_channels=4,
-    stem_patch=8,
+    stem_patch=4,
     future_patch=2,
     context_codes=12,
     future_codes=10,
@@ -30,7 +30,7 @@ WITHOUT = TokenizerConfig(
     future_sample=1,
     perceptual_weight=0.0,
 )
-START, STEPS = 2, 12
+START, STEPS = 1, 5
 WITH = dataclasses.replace(WITHOUT, adversarial_weight=0.5, adversarial_start_step=START)
 ADVERSARIAL = {"adversarial", "adaptive_weight", "discriminator_loss", "discriminator_real", "discriminator_fake"}
 
@@ -75,7 +75,7 @@ def test_the_adaptive_weight_is_the_ratio_of_lengths_at_both_output_layers_and_b
 
 def step(config, state, number):
     """One step from a copy of a state (a step donates its own)."""
-    frames = np.random.default_rng(0).integers(0, 256, (2, 2, 32, 32, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 2, 24, 24, 3), dtype=np.uint8)
     return train_step(config, FAST, jax.tree.map(jnp.copy, state), frames, jax.random.key(number))
 
 

@@ -36,17 +36,25 @@ def test_kinds_come_by_turns_and_an_episode_depends_on_its_own_name_alone(env):
     assert played["drawer-close-scripted-0000"].rewards.max() > 10  # a step that succeeded
 
 
-def test_a_command_makes_a_folder_a_task_in_processes_and_again_plays_nothing(tmp_path, monkeypatch, capsys):
+def test_a_command_makes_a_folder_a_task_in_processes_and_again_plays_what_is_missing_alone(tmp_path, monkeypatch, capsys):
     typed = ["collect-data", str(tmp_path), "--tasks", "reach", "drawer-close", "--without", "reach", "--resolution", "16"]
     monkeypatch.setattr("sys.argv", ["ivideogpt", *typed, "--scripted", "0", "--noisy", "0", "--random", "2"])
-    for _ in range(2):
-        with pytest.raises(SystemExit, match="0"):
-            cli.main()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    shard = tmp_path / "drawer-close" / "00000.arrayrecord"
+    assert "2 episodes with 4 numbers an action and rewards, 0 skipped" in capsys.readouterr().err
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    said = capsys.readouterr()
+    assert "shard 0 is made again: " in said.err
+    assert shard.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["drawer-close"]
     store = Store(tmp_path / "drawer-close")
     assert store.names == ["drawer-close-random-0000", "drawer-close-random-0001"]
     assert store.read(1).frames.shape == (101, 16, 16, 3)
-    assert "1 data sets of 2 episodes" in capsys.readouterr().out
+    assert "1 data sets" in said.out
     monkeypatch.setattr("sys.argv", ["ivideogpt", *typed, "--random", "3"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()

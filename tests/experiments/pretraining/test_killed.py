@@ -8,12 +8,12 @@ import time
 
 from experiments.metrics import read_metrics
 
-STEPS = 100
+STEPS = 40
 
 
 def command(data, folder, *more) -> list[str]:
     typed = ["pretrain", "tokenizer", "--preset", "debug", "--data", data, "--validation-share", "0.4", "--run-dir", folder]
-    often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "10", "--validate-every", "50"]
+    often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "10", "--validate-every", "20"]
     return [sys.executable, "-m", "experiments.cli", *map(str, [*typed, *often, *more])]
 
 
@@ -45,7 +45,7 @@ def outcome(folder: pathlib.Path) -> tuple[list[dict], dict[str, bytes]]:
 def test_a_run_that_is_killed_and_then_asked_to_end_ends_like_one_that_was_left_alone(data, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     assert stopped(data, run, 1, signal.SIGKILL)[0] == -signal.SIGKILL
-    code, said = stopped(data, run, 30, signal.SIGTERM)
+    code, said = stopped(data, run, 20, signal.SIGTERM)
     assert code == 128 + signal.SIGTERM
     assert f"saved at update {max(steps_of(run))}" in said
     for folder in (run, whole):
