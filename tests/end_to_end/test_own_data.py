@@ -35,7 +35,8 @@ def test_from_episodes_of_ones_own_to_an_agent_that_learns_in_imagination(ivideo
     ivideogpt("pretrain", "tokenizer", *on, runs / "tokenizer")
     ivideogpt("pretrain", "transformer", "--tokenizer", runs / "tokenizer", *on, runs / "model")
     ivideogpt("finetune", runs / "model", "--mode", "full", "--trajectories", 2, *on, runs / "tuned")
-    ivideogpt("evaluate", runs / "tuned", "--without", "fvd", "--horizon", 3, "--out", runs / "tuned" / "evaluation")
+    few = ["--without", "fvd", "--horizon", 3, "--videos", 2, "--samples", 2]
+    ivideogpt("evaluate", runs / "tuned", *few, "--out", runs / "tuned" / "evaluation")
     found = json.loads((runs / "tuned" / "evaluation" / "evaluation.json").read_text())
     assert found["metrics"]["psnr"]["greedy"] > 0
     assert "<video" in (runs / "tuned" / "evaluation" / "evaluation.html").read_text()
