@@ -148,10 +148,10 @@ def small_curve(lines: Lines, name: str) -> Markup | None:
         axes.plot(in_axis_units(x, "wall_seconds"), _mean_of_last(values, max(len(values) // 30, 1)), color=COLOURS[0])
         if values.min() > 0 and values.max() > 30 * values.min():
             axes.set_yscale("log")
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set(title=name.partition("/")[2].replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        if axes.get_yscale() == "linear":
-            axes.yaxis.set_major_locator(MaxNLocator(4))
         return as_svg(figure, name)
 
 

@@ -30,7 +30,7 @@ WITHOUT = TokenizerConfig(
     future_sample=1,
     perceptual_weight=0.0,
 )
-START, STEPS = 1, 5
+START, STEPS = 2, 12
 WITH = dataclasses.replace(WITHOUT, adversarial_weight=0.5, adversarial_start_step=START)
 ADVERSARIAL = {"adversarial", "adaptive_weight", "discriminator_loss", "discriminator_real", "discriminator_fake"}
 

@@ -54,7 +54,7 @@ def test_a_command_makes_a_folder_a_task_in_processes_and_again_plays_what_is_mi
     store = Store(tmp_path / "drawer-close")
     assert store.names == ["drawer-close-random-0000", "drawer-close-random-0001"]
     assert store.read(1).frames.shape == (101, 16, 16, 3)
-    assert "1 data sets" in said.out
+    assert f"1 data sets in {tmp_path}, 2 episodes asked for of each" in said.out
     monkeypatch.setattr("sys.argv", ["ivideogpt", *typed, "--random", "3"])
     with pytest.raises(SystemExit, match="2"):
         cli.main()
