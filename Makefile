@@ -4,20 +4,35 @@ VENV := .venv
 PARITY := .venv-parity
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-parity lint renderer lock clean
+.PHONY: demo test test-fast test-parity lint renderer lock clean
 
 # `make demo DEMO=--from-scratch` begins with a random world model instead of the one that comes with the project.
 demo: $(STAMP) renderer
 	$(VENV)/bin/ivideogpt train --preset demo --task handle-press --run-dir runs/demo $(DEMO)
 
-test: $(STAMP) renderer
+# Everything: what continuous integration calls.
+test: lint docs renderer
+	$(VENV)/bin/python -m pytest --ignore tests/parity
+	$(MAKE) --no-print-directory test-parity
+
+# For daily work: without the tests that train for minutes or kill processes.
+test-fast: lint renderer
+	$(VENV)/bin/python -m pytest --ignore tests/parity -m "not slow"
+
+lint: $(STAMP)
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
 
 # The references that the golden files come from (PyTorch) have an environment of their own: they share nothing with ours.
 test-parity: $(STAMP) $(PARITY)/installed
 	$(PARITY)/bin/python tests/parity/make_golden.py --check
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= $(VENV)/bin/python -m pytest tests/parity
+
+# The pages of docs/, with warnings as errors: open docs/_build/html/index.html. They load nothing from elsewhere.
+.PHONY: docs
+docs: $(STAMP)
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 $(PARITY)/installed: tests/parity/requirements.txt tests/parity/requirements-no-deps.txt
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
@@ -37,7 +52,7 @@ renderer: $(STAMP)
 	$(VENV)/bin/ivideogpt doctor --install-renderer --quiet
 
 lock:
-	uv pip compile setup.cfg --extra test --extra data --extra dm-control --python-version 3.11 --generate-hashes -o requirements.lock
+	uv pip compile setup.cfg --extra test --extra data --extra dm-control --extra docs --python-version 3.11 --generate-hashes -o requirements.lock
 
 clean:
 	rm -rf $(VENV) $(PARITY) build *.egg-info

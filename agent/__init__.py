@@ -1,1 +1,1 @@
-"""Learns to act: actor-critic, replay of episodes, the MBPO loop."""
+"""Learning to act: the episodes, replay and loop that all algorithms share, and one folder per algorithm."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from agent.guards import Outlier
-from agent.model_evaluation import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +19,14 @@ class Clock:
     env_steps: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """`done` of `total` units of a long phase, with the newest training metrics (may be empty)."""
+class Event:
+    """The base of everything that a loop yields; an algorithm may add kinds of its own."""
 
-    clock: Clock
+
+@dataclasses.dataclass(frozen=True)
+class Progress(Event):
+    """`done` of `total` units of a long phase, with the newest metrics (may be empty)."""
+
     phase: str
     done: int
     total: int
@@ -32,7 +34,15 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True)
-class EpisodeFinished:
+class Measured(Event):
+    """Training metrics, each the newest of its name."""
+
+    clock: Clock
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeFinished(Event):
     """One real episode went into the replay."""
 
     clock: Clock
@@ -42,7 +52,7 @@ class EpisodeFinished:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Event):
     """K evaluation episodes with the mean action; frames of the first M of them for a video."""
 
     clock: Clock
@@ -52,15 +62,7 @@ class Evaluated:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelEvaluated:
-    """Imagination against held-out real segments."""
-
-    clock: Clock
-    comparison: Comparison
-
-
-@dataclasses.dataclass(frozen=True)
-class Suspicious:
+class OutlierWarning(Event):
     """An imagined reward or a Q value far outside what was really seen; the run goes on."""
 
     clock: Clock
@@ -68,10 +70,10 @@ class Suspicious:
 
 
 @dataclasses.dataclass(frozen=True)
-class Border:
-    """A run that ends here goes on exactly from `state` and the replay's files: worth saving where the process must end.
+class SafePoint(Event):
+    """A run that ends here goes on exactly from `state` and the replay's files: what to save if the process must end.
 
-    Borders lie between episodes, between evaluation episodes, and between updates of a first training.
+    Safe points lie between episodes, between evaluation episodes, and between updates of a first training.
     """
 
     clock: Clock
@@ -79,12 +81,12 @@ class Border:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointDue(Border):
-    """A border at which the schedule asks for a checkpoint."""
+class CheckpointDue(SafePoint):
+    """A safe point at which the schedule asks for a checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class MemoryUsage(Event):
     """What the loop keeps in memory, in bytes."""
 
     clock: Clock
@@ -93,11 +95,8 @@ class Sizes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finished:
+class Finished(Event):
     """The run is done; its last checkpoint follows."""
 
     clock: Clock
     restorable: Any  # everything that a resume restores: a pytree of arrays and integers
-
-
-Event = Progress | EpisodeFinished | Evaluated | ModelEvaluated | Suspicious | Border | Sizes | Finished

@@ -1,6 +1,6 @@
-"""What must never be saved or believed: numbers that are not finite, and rewards and values that cannot be.
+"""What must never be saved or believed: numbers that are not finite, and impossible rewards and values.
 
-Watching costs one small program an update and never waits for the device: whether a metric was finite is remembered
+Watching costs one small program per update and never waits for the device: whether a metric was finite is remembered
 beside it, and read when the metrics are read.
 """
 
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from agent.drqv2 import DrQv2Config
+from tokenizer.errors import UserError
 
 NEVER = -1
 
 
-class Diverged(ArithmeticError):
+class Diverged(UserError, ArithmeticError):
     """A loss, a parameter or an action is not finite; the message says which, when, and what to do."""
 
     def __init__(self, what: str, agent_steps: int):
@@ -45,7 +45,7 @@ class WatchedMetrics:
         self._newest.update(named)
 
     def take(self) -> dict[str, float]:
-        """The newest metrics as numbers, each of them once.
+        """The newest metrics as numbers, each taken only once.
 
         Raises Diverged where one was not finite, now or at any time since metrics were last taken, naming the first.
         """
@@ -108,9 +108,9 @@ def reward_range(rewards: np.ndarray) -> Range:
     return Range(float(rewards.min()), float(rewards.max())).widened(1.0)
 
 
-def value_range(config: DrQv2Config, rewards: np.ndarray) -> Range:
+def value_range(reward_scale: float, discount: float, rewards: np.ndarray) -> Range:
     """Where a Q value may lie: between earning the worst and the best real reward [N] for ever, widened by a tenth."""
-    forever = config.reward_scale / (1 - config.discount)
+    forever = reward_scale / (1 - discount)
     worst, best = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     return Range(worst * forever, best * forever).widened(0.1)
 
@@ -124,9 +124,11 @@ class Outlier:
     allowed: Range
 
 
-def outliers(metrics: Mapping[str, float], config: DrQv2Config, rewards: np.ndarray) -> Iterator[Outlier]:
+def outliers(
+    metrics: Mapping[str, float], reward_scale: float, discount: float, rewards: np.ndarray
+) -> Iterator[Outlier]:
     """Imagined rewards and Q values among `metrics` that no real experience [N rewards] accounts for."""
-    imagined, values = reward_range(rewards), value_range(config, rewards)
+    imagined, values = reward_range(rewards), value_range(reward_scale, discount, rewards)
     allowed = {
         "imagined/reward_smallest": imagined,
         "imagined/reward_largest": imagined,

@@ -1,44 +1,46 @@
-"""What runs of every algorithm share: real episodes, evaluation, borders, checkpoints, and where random draws come from.
+"""What runs of every algorithm share: real episodes, evaluation, safe points, checkpoints, the source of randomness.
 
-A loop yields events and touches no file but its replays'. What follows a border (`agent.events.Border`) is a function
-of the snapshot there and of the replays' files, whether or not the process was restarted: every random draw comes from the
-run's seed, the purpose of the draw and a counter, and nothing that was prepared or measured is carried over a border.
-An episode that is on disk when its turn comes was finished by a process that was killed: it is taken as it is, and only
-the learning beside it is done again. Episodes are played by groups, one in each simulator.
+A loop yields events and touches no file but its replays'. What follows a safe point (`agent.events.SafePoint`) is a
+function of the snapshot there and of the replays' files, whether or not the process was restarted: every random draw
+comes from the run's seed, the purpose of the draw and a counter, and nothing that was prepared or measured is carried
+over a safe point. An episode that is on disk when its turn comes was finished by a process that was killed: it is taken
+as it is, and only the learning beside it is done again. Episodes are played in groups, one in each simulator.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-import gymnasium
 import jax
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from agent import guards
-from agent.acting import Parts, RandomActions, as_episode, play, side_by_side
+from agent.episodes import EpisodeBuffer, Playable, RandomActions, Simulators, as_episode, as_vector_env, play
 from agent.events import (
-    Border,
     CheckpointDue,
     Clock,
     EpisodeFinished,
     Evaluated,
     Event,
     Finished,
+    Measured,
+    MemoryUsage,
+    OutlierWarning,
     Progress,
-    Sizes,
-    Suspicious,
+    SafePoint,
 )
 from agent.replay import Episode, Replay
+from tokenizer import PerceptualWeights
+from world_model import WorldModelConfig, WorldModelParams
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When a run acts, is judged and is saved: the same for every algorithm that is compared."""
+    """When a run acts, is evaluated and is saved: the same for every algorithm that is compared."""
 
     agent_steps: int = 50_000
     random_agent_steps: int = 2000  # episodes that begin before are random to their end
@@ -48,6 +50,41 @@ class Schedule:
     evaluation_episodes: int = 20
     checkpoint_every_agent_steps: int = 500
     shown_episodes: int = 4  # evaluation episodes whose frames are kept for a video
+
+    def __post_init__(self):
+        if self.replay_episodes < 1:
+            raise ValueError(f"replay_episodes is {self.replay_episodes}, but a replay keeps at least 1 episode")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a run is given: where it acts, what it starts from, and where it keeps its episodes."""
+
+    env: Playable | Simulators
+    demonstrations: Sequence[Episode]  # go into the replay
+    seed: int
+    folder: pathlib.Path | None = None  # of the replay's files; None keeps all in memory
+    held_out: Sequence[Episode] = ()  # only measure a world model
+    pretrained: WorldModelParams | None = None  # what a world model starts from instead of random weights
+    perceptual: PerceptualWeights | None = None  # of LPIPS, where a tokenizer's config asks for that loss
+
+
+class AlgorithmConfig(Protocol):
+    """What the settings of every algorithm are: a frozen dataclass with these."""
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the pictures that the simulator is asked for."""
+        ...
+
+    @property
+    def world_model(self) -> WorldModelConfig | None:
+        """The interactive world model, if any: measured on held-out episodes, saved, maybe pre-trained."""
+        ...
+
+    def for_simulator(self, action_size: int, resolution: int) -> Self:
+        """The same settings for actions of `action_size` numbers and pictures of `resolution` pixels per side."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,28 +111,24 @@ METRICS_EVERY_AGENT_STEPS = 25
 """Reading metrics waits for the device."""
 
 CHECKPOINTS_WITH_FILES = 3
-"""Checkpoints whose replay files stay: the newest may still be being written, the one before it may turn out damaged."""
+"""Checkpoints whose replay files stay: the newest may be half written, the one before it may turn out damaged."""
 
 
-class Loop:
+CountsOf = TypeVar("CountsOf", bound=Counts)
+
+
+class Loop(Generic[CountsOf]):
     """One run. `events()` goes through it from where the counts say it is."""
 
     def __init__(
-        self,
-        schedule: Schedule,
-        env: gymnasium.Env | VectorEnv,
-        replay: Replay,
-        demonstrations: Sequence[Episode],
-        seed: int,
-        counts: Counts,
-        stack: int,
-        action_size: int,
+        self, schedule: Schedule, inputs: Inputs, replay: Replay, counts: CountsOf, stack: int, action_size: int
     ):
         """`stack`: frames that the policy sees at a time. The demonstrations go into the replay.
 
         Every simulator has `action_repeat`, `episode_agent_steps` (all episodes last as long) and `simulator_state()`.
         """
-        self.schedule, self.envs, self.replay, self.seed = schedule, side_by_side(env), replay, seed
+        self.schedule, self.envs, self.replay = schedule, as_vector_env(inputs.env), replay
+        self.seed, demonstrations = inputs.seed, inputs.demonstrations
         self.action_repeat, self.episode_agent_steps = (
             self.envs.get_attr(name)[0] for name in ("action_repeat", "episode_agent_steps")
         )
@@ -113,11 +146,11 @@ class Loop:
         raise NotImplementedError
 
     def take(self, arrays: Any) -> None:
-        """Go on from arrays of that structure; the counts and the real replay are restored already."""
+        """Continue from arrays of that structure; the counts and the real replay are restored already."""
         raise NotImplementedError
 
     def _prepare(self) -> Iterator[Event]:
-        """What there is to learn before an episode that the policy acts in."""
+        """What is learned before an episode that the policy acts in."""
         raise NotImplementedError
 
     def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
@@ -128,21 +161,21 @@ class Loop:
         """The actions [N, A] in an evaluation."""
         raise NotImplementedError
 
-    def _relive(self, episodes: Sequence[Episode], step: int) -> None:
-        """All of `_act` that leaves a trace in the state, for steps that were taken by a process that was killed."""
+    def _catch_up(self, episodes: Sequence[Episode], step: int) -> None:
+        """The part of `_act` that changes the state, for steps that a killed process had taken."""
         raise NotImplementedError
 
     def _learned_steps(self, count: int) -> None:
-        """What follows so many agent steps that the policy took."""
+        """What follows `count` agent steps of the policy."""
 
-    def _finished(self, episode: Episode, place: int) -> None:
-        """What follows an episode of simulator `place`, which is in the replay now."""
+    def _after_episode(self, episode: Episode, index: int) -> None:
+        """What follows an episode of simulator `index`, which is in the replay now."""
 
-    def _judge(self) -> Iterator[Event]:
-        """What is judged besides the policy."""
+    def _evaluate_extras(self) -> Iterator[Event]:
+        """What is evaluated besides the policy."""
         return iter(())
 
-    def _prune(self, oldest: Counts) -> None:
+    def _prune(self, oldest: CountsOf) -> None:
         """Remove the files of other replays that a checkpoint of these counts does not need."""
 
     def _imagined_bytes(self) -> int:
@@ -152,6 +185,10 @@ class Loop:
     def _outliers(self, metrics: Mapping[str, float]) -> Iterable[guards.Outlier]:
         return ()
 
+    def trained_model(self) -> WorldModelParams | None:
+        """The weights of the world model, where the algorithm has one that is worth keeping."""
+        return None
+
     # --- where a run is -----------------------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
@@ -159,7 +196,7 @@ class Loop:
         return Snapshot(self.arrays(), dataclasses.asdict(self.counts))
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of this configuration; the replay's folder holds at least its episodes."""
+        """Continue from a snapshot of this configuration; the replay's folder holds at least its episodes."""
         self.counts = type(self.counts)(**snapshot.counts)
         self.replay.reload(self.demonstrations + self.counts.episodes, self.demonstrations)
         self.take(snapshot.arrays)
@@ -171,7 +208,7 @@ class Loop:
         Resets the environment.
         """
         snapshot = self.snapshot()
-        frames_nhwc, _ = self.envs.reset(seed=self._episode_seeds("episode", self.counts.episodes))
+        frames_nhwc, _ = self.envs.reset(seed=list(self._episode_seeds("episode", self.counts.episodes)))
         return {
             "arrays": snapshot.arrays,
             "counts": snapshot.counts,
@@ -196,8 +233,8 @@ class Loop:
         return jax.random.key(int(self._rng(purpose, counter).integers(2**31)))
 
     def _episode_seeds(self, purpose: str, first: int) -> list[int]:
-        """Of the episodes that the simulators play side by side."""
-        return [int(self._rng(purpose, first + place).integers(2**31)) for place in range(self.envs.num_envs)]
+        """Seeds of the episodes that the simulators play side by side."""
+        return [int(self._rng(purpose, first + index).integers(2**31)) for index in range(self.envs.num_envs)]
 
     # --- a run --------------------------------------------------------------------------------------------------------
 
@@ -205,7 +242,7 @@ class Loop:
         """The run from here to its end."""
         while True:
             yield from self._evaluate_if_due()
-            yield from self._border()
+            yield from self._safe_point()
             if self.counts.agent_steps >= self.schedule.agent_steps:
                 return
             if self.acts:
@@ -219,17 +256,17 @@ class Loop:
         before = self.counts.agent_steps - self.envs.num_envs * self.episode_agent_steps
         return self.counts.agent_steps // interval > before // interval
 
-    def _border(self) -> Iterator[Event]:
+    def _safe_point(self) -> Iterator[Event]:
         """Between episodes: a checkpoint where one is due, once, and the run's end."""
         over = self.counts.agent_steps >= self.schedule.agent_steps
         if not over and not self._crossed(self.schedule.checkpoint_every_agent_steps):
-            yield Border(self.clock, self.snapshot())
+            yield SafePoint(self.clock, self.snapshot())
         elif self.counts != self.checkpoints[-1]:
             yield from self._checkpoint(over)
 
     def _checkpoint(self, over: bool = False) -> Iterator[Event]:
         """A checkpoint, after which the files go that only older ones needed."""
-        yield Sizes(self.clock, self.replay.bytes, self._imagined_bytes())
+        yield MemoryUsage(self.clock, self.replay.bytes, self._imagined_bytes())
         if over:
             yield Finished(self.clock, self.restorable())
         yield CheckpointDue(self.clock, self.snapshot())
@@ -245,37 +282,35 @@ class Loop:
         first, count, acts = self.counts.episodes, self.envs.num_envs, self.acts
         finished, played = self.replay.next_on_disk(count), []
         whole = len(finished) == count
-        for done, played in self._relived(finished, acts) if whole else self._played(first, acts):
+        for done, played in self._replay_finished(finished, acts) if whole else self._play(first, acts):
             self.counts = self.counts.plus(agent_steps=count)
             if acts:
                 self._learned_steps(count)
-            told = done % METRICS_EVERY_AGENT_STEPS == 0
-            yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told)
+            log_now = done % METRICS_EVERY_AGENT_STEPS == 0
+            yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, log_now)
         episodes = finished + [as_episode(parts) for parts in played[len(finished) :]]
-        for place, episode in enumerate(episodes):
+        for index, episode in enumerate(episodes):
             self.replay.add(episode)
-            self._finished(episode, place)
+            self._after_episode(episode, index)
             self.counts = self.counts.plus(episodes=1)
-        yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, told=True)
-        for place, episode in enumerate(episodes):
-            yield EpisodeFinished(self.clock, first + place, episode.total_reward, episode.success)
+        yield from self._progress("training", self.counts.agent_steps, self.schedule.agent_steps, log_now=True)
+        for index, episode in enumerate(episodes):
+            yield EpisodeFinished(self.clock, first + index, episode.total_reward, episode.success)
 
-    def _played(self, first: int, acts: bool) -> Iterator[tuple[int, list[Parts]]]:
+    def _play(self, first: int, acts: bool) -> Iterator[tuple[int, list[EpisodeBuffer]]]:
         """Episodes of the simulators, by the policy or at random."""
-        places = range(self.envs.num_envs)
+        indices = range(self.envs.num_envs)
 
         def at_random(observations_nhwc: np.ndarray, step: int) -> np.ndarray:
-            return np.stack([self._random_action(first + place, step) for place in places])
+            return np.stack([self._random_action(first + index, step) for index in indices])
 
-        return play(
-            self.envs, self._episode_seeds("episode", first), self.stack, self._explore if acts else at_random
-        )
+        return play(self.envs, self._episode_seeds("episode", first), self.stack, self._explore if acts else at_random)
 
-    def _relived(self, episodes: Sequence[Episode], acts: bool) -> Iterator[tuple[int, list[Parts]]]:
+    def _replay_finished(self, episodes: Sequence[Episode], acts: bool) -> Iterator[tuple[int, list[EpisodeBuffer]]]:
         """Finished episodes again: what is learned beside them, step by step, without the simulators."""
         for step in range(episodes[0].length):
             if acts:
-                self._relive(episodes, step)
+                self._catch_up(episodes, step)
             yield step + 1, []
 
     def _explore(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
@@ -291,7 +326,7 @@ class Loop:
         held = (episode * self.episode_agent_steps + step) // kind.hold_agent_steps
         return kind.draw(self._rng("random action", held), self.action_size)
 
-    # --- judging ------------------------------------------------------------------------------------------------------
+    # --- evaluating ---------------------------------------------------------------------------------------------------
 
     def _evaluate_if_due(self) -> Iterator[Event]:
         """Evaluate before the first step, at every interval once the policy has learned, and at the end; each once."""
@@ -303,12 +338,12 @@ class Loop:
             return
         episodes: list[Episode] = []
         while (missing := schedule.evaluation_episodes - len(episodes)) > 0:
-            yield Border(self.clock, self.snapshot())
-            yield Progress(self.clock, "evaluation", len(episodes), schedule.evaluation_episodes)
+            yield SafePoint(self.clock, self.snapshot())
+            yield Progress("evaluation", len(episodes), schedule.evaluation_episodes)
             seeds = self._episode_seeds("evaluation", len(episodes))
             *_, (_, played) = play(self.envs, seeds, self.stack, self._act_best)
             episodes += [as_episode(parts) for parts in played[:missing]]
-        yield Progress(self.clock, "evaluation", len(episodes), schedule.evaluation_episodes)
+        yield Progress("evaluation", len(episodes), schedule.evaluation_episodes)
         self.counts = dataclasses.replace(self.counts, evaluated_agent_steps=now)
         yield Evaluated(
             self.clock,
@@ -316,14 +351,15 @@ class Loop:
             np.array([e.success for e in episodes]),
             np.stack([e.frames for e in episodes[: schedule.shown_episodes]]),
         )
-        yield from self._judge()
+        yield from self._evaluate_extras()
 
     # --- metrics ------------------------------------------------------------------------------------------------------
 
-    def _progress(self, phase: str, done: int, total: int, told: bool) -> Iterator[Event]:
-        """How far a phase is; where `told`, with what its metrics have been since they were last told."""
-        metrics = self.metrics.take() if told else {}
-        yield Progress(self.clock, phase, done, total, metrics)
+    def _progress(self, phase: str, done: int, total: int, log_now: bool) -> Iterator[Event]:
+        """How far a phase is; with `log_now` also the newest metrics, which are then taken."""
+        metrics = self.metrics.take() if log_now else {}
+        yield Progress(phase, done, total, metrics)
         if metrics:
+            yield Measured(self.clock, metrics)
             for outlier in self._outliers(metrics):
-                yield Suspicious(self.clock, outlier)
+                yield OutlierWarning(self.clock, outlier)

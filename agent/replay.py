@@ -1,4 +1,4 @@
-"""Episodes of real interaction: in memory once, on disk one file an episode.
+"""Episodes of real interaction: once in memory, and on disk in one file per episode.
 
 Frames are stored once; stacks of frames are put together when a batch is drawn. The loop that owns a replay decides
 which random generator draws: a batch is a function of the replay's contents and that generator alone.
@@ -11,12 +11,14 @@ import itertools
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tokenizer.errors import UserError
 
-class EpisodeError(ValueError):
+
+class EpisodeError(UserError, ValueError):
     """An episode file that cannot be used; the message names the file and what is wrong with it."""
 
 
@@ -72,12 +74,12 @@ class Episode:
         return self
 
 
-def save_episode(path: str | os.PathLike, episode: Episode) -> None:
+def save_episode(path: str | os.PathLike[str], episode: Episode) -> None:
     """Write one compressed `.npz` atomically."""
     write_arrays(path, dataclasses.asdict(episode.check()), np.savez_compressed)
 
 
-def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray], save: Callable) -> None:
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], save: Callable[..., None]) -> None:
     """Write arrays with `np.savez` or `np.savez_compressed` atomically: a reader sees the whole file or none."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,12 +98,17 @@ def remove_numbered(folder: pathlib.Path, numbers: range) -> None:
             path.unlink()
 
 
-def load_episode(path: str | os.PathLike) -> Episode:
-    """Read an episode of ours or of the published code. Raises EpisodeError, in one sentence that names the file."""
+def load_episode(path: str | os.PathLike[str]) -> Episode:
+    """Read an episode that `save_episode` wrote. Raises EpisodeError, in one sentence that names the file."""
+    return read_arrays(path, episode_of)
+
+
+def read_arrays(path: str | os.PathLike[str], build: Callable[[dict[str, np.ndarray]], Episode]) -> Episode:
+    """An episode from the arrays of a .npz file. Raises EpisodeError, in one sentence that names the file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return (_published(arrays) if "observation" in arrays else _own(arrays)).check()
+        return build(arrays).check()
     except KeyError as error:
         raise EpisodeError(
             f"{path}: the key {error} is missing; an episode holds frames, actions, rewards, successes"
@@ -114,34 +121,9 @@ def load_episode(path: str | os.PathLike) -> Episode:
         raise EpisodeError(f"{path}: {error}") from None
 
 
-def _own(arrays: dict[str, np.ndarray]) -> Episode:
+def episode_of(arrays: Mapping[str, np.ndarray]) -> Episode:
+    """An episode from its arrays by name, as `save_episode` wrote them. Raises KeyError where one is missing."""
     return Episode(*(arrays[field.name] for field in dataclasses.fields(Episode)))
-
-
-SUCCESS_BONUS = 10.0
-"""Added to the reward of an agent step that succeeded (paper appendix on Meta-World)."""
-
-
-def _published(arrays: dict[str, np.ndarray]) -> Episode:
-    """The published layout: stacks of three frames, channels first; row 0 of actions and rewards is a dummy.
-
-    It holds no success flag. A step's own reward is at most 10 a simulator step, so that the sum over two exceeds 20
-    only with the bonus, and a lower sum may hide a success: only certain successes are marked.
-    """
-    stack = arrays["observation"]
-    if stack.ndim != 4 or stack.shape[1] != 9 or stack.dtype != np.uint8:
-        raise ValueError(f"'observation' is {stack.dtype} {stack.shape}, expected uint8 [T, 9, H, W]")
-    if len(arrays["action"]) != len(stack) or len(arrays["reward"]) != len(stack):
-        raise ValueError(
-            f"{len(stack)} observations, {len(arrays['action'])} actions and {len(arrays['reward'])} rewards disagree"
-        )
-    rewards = arrays["reward"][1:].reshape(-1).astype(np.float32)
-    return Episode(
-        frames=np.ascontiguousarray(stack[:, -3:].transpose(0, 2, 3, 1)),
-        actions=np.clip(arrays["action"][1:], -1, 1).astype(np.float32),
-        rewards=rewards,
-        successes=rewards > 2 * SUCCESS_BONUS,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,14 +147,14 @@ class Segments:
     rewards_bt: np.ndarray  # float32 [B, T]; column 0 is 0 where the segment starts an episode
 
 
-def stacked(frames_thwc: np.ndarray, index: int, stack: int) -> np.ndarray:
-    """The last `stack` frames up to `index` along the channels [H, W, 3 * stack]; the first frame fills what is missing."""
+def stack_frames(frames_thwc: np.ndarray | Sequence[np.ndarray], index: int, stack: int) -> np.ndarray:
+    """The `stack` frames up to `index` along the channels: [H, W, 3 * stack]; the first frame fills what is missing."""
     picks = np.maximum(np.arange(index - stack + 1, index + 1), 0)
     return np.concatenate([frames_thwc[i] for i in picks], axis=-1)
 
 
 def n_step(rewards_t: np.ndarray, start: int, steps: int, discount: float) -> tuple[float, float, int]:
-    """Discounted sum of up to `steps` rewards from `start`, the discount of the value after it, and where that value is.
+    """Discounted sum of up to `steps` rewards from `start`, the discount of the value after it, and that value's step.
 
     An episode ends by time, not by failure, so a sum cut short by its end still bootstraps from the last frame.
     """
@@ -181,15 +163,24 @@ def n_step(rewards_t: np.ndarray, start: int, steps: int, discount: float) -> tu
     return float(weights @ window), float(discount ** len(window)), start + len(window)
 
 
-def transition(frames, first: int, actions, rewards, start: int, stack: int, steps: int, discount: float) -> tuple:
+def transition(
+    frames: np.ndarray,
+    first: int,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    start: int,
+    stack: int,
+    steps: int,
+    discount: float,
+) -> tuple[np.ndarray, np.ndarray, np.float32, np.float32, np.ndarray]:
     """One n-step transition of a sequence whose step 0 is taken at `frames[first]`, in the order of Transitions."""
     reward, continuing, end = n_step(rewards, start, steps, discount)
     return (
-        stacked(frames, first + start, stack),
+        stack_frames(frames, first + start, stack),
         actions[start],
         np.float32(reward),
         np.float32(continuing),
-        stacked(frames, first + end, stack),
+        stack_frames(frames, first + end, stack),
     )
 
 
@@ -200,7 +191,12 @@ class Replay:
     """
 
     def __init__(
-        self, folder: str | os.PathLike | None, stack: int, steps: int, discount: float, capacity: int | None = None
+        self,
+        folder: str | os.PathLike[str] | None,
+        stack: int,
+        steps: int,
+        discount: float,
+        capacity: int | None = None,
     ):
         """capacity: episodes kept besides the demonstrations; None keeps all."""
         self.folder = None if folder is None else pathlib.Path(folder)
@@ -210,7 +206,7 @@ class Replay:
         self.added = 0  # ever, demonstrations among them
 
     def reload(self, count: int, demonstrations: int) -> None:
-        """Hold what a replay holds to which `count` episodes were added, as a checkpoint left it, from disk."""
+        """Load what a replay holds once `count` episodes were added, as a checkpoint left it, from disk."""
         self.demonstrations, self.added = demonstrations, count
         numbers = [*range(demonstrations), *range(self._oldest(count), count)]
         self.episodes = [load_episode(self._path(number)) for number in numbers]
@@ -234,7 +230,7 @@ class Replay:
         return [load_episode(path) for path in itertools.takewhile(pathlib.Path.exists, paths)]
 
     def prune(self, count: int) -> None:
-        """Remove the files that no replay needs to which `count` episodes or more were added."""
+        """Remove the files that are not needed by a replay to which `count` or more episodes were added."""
         if self.folder is not None:
             remove_numbered(self.folder, range(self.demonstrations, self._oldest(count)))
 
@@ -244,6 +240,7 @@ class Replay:
         return max(self.demonstrations, count - kept)
 
     def _path(self, number: int) -> pathlib.Path:
+        assert self.folder is not None
         return self.folder / f"{number:06d}.npz"
 
     @property
@@ -256,7 +253,7 @@ class Replay:
         return np.concatenate([episode.rewards for episode in self.episodes])
 
     def transitions(self, rng: np.random.Generator, batch: int, demonstration_share: float = 0.0) -> Transitions:
-        """Draw `batch` n-step transitions, at least the given share of them from demonstrations (Ball et al., 2023)."""
+        """Draw `batch` n-step transitions, at least this share of them from demonstrations (Ball et al., 2023)."""
         from_demonstrations = round(batch * demonstration_share) if self.demonstrations else 0
         indices = np.concatenate(
             [
@@ -269,7 +266,7 @@ class Replay:
         rows = [self._transition(int(i), rng) for i in indices]
         return Transitions(*(np.stack(column) for column in zip(*rows, strict=True)))
 
-    def _transition(self, index: int, rng: np.random.Generator) -> tuple:
+    def _transition(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray | np.float32, ...]:
         episode = self.episodes[index]
         start = int(rng.integers(episode.length))
         row = transition(
@@ -306,9 +303,19 @@ def draw_segments(episodes: Sequence[Episode], rng: np.random.Generator, batch: 
     return Segments(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
+def rewards_of_arriving(rewards_t: np.ndarray) -> np.ndarray:
+    """Rewards [T], each earned by the action beside it, as those [T + 1] of arriving at each frame: 0 at the first."""
+    return np.concatenate([np.zeros(1, np.float32), np.asarray(rewards_t, np.float32)])
+
+
+def rewards_of_actions(rewards_t: np.ndarray) -> np.ndarray:
+    """The inverse of `rewards_of_arriving`: what each action earned, float32 [T - 1]."""
+    return np.asarray(rewards_t, np.float32)[1:]
+
+
 def segment(episode: Episode, start: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frames [T, H, W, 3], actions [T, A] (zero after the episode's last), rewards [T] of arriving at each frame."""
     end = start + length
     actions = np.concatenate([episode.actions, np.zeros_like(episode.actions[:1])])[start:end]
-    rewards = np.concatenate([np.zeros(1, np.float32), episode.rewards])[start:end]
+    rewards = rewards_of_arriving(episode.rewards)[start:end]
     return episode.frames[start:end], actions, rewards

@@ -1,1 +1,1 @@
-"""The front door: command line, presets, Meta-World, run folders, reports."""
+"""The front door: a room for each command, and below them simulators, data sets and runs on disk."""

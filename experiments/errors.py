@@ -1,13 +1,17 @@
-"""The error that a user's own words cause."""
+"""The errors that the command line tells in one sentence."""
 
 import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
+from tokenizer.errors import UserError
+
+__all__ = ["UsageError", "UserError", "by_name"]
+
 Value = TypeVar("Value")
 
 
-class UsageError(ValueError):
+class UsageError(UserError, ValueError):
     """What was asked for cannot be run; one sentence says why and what to do."""
 
 

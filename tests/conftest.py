@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path.home() / ".cache" / "ivideogpt" / "jax-tests"))
@@ -19,6 +21,7 @@ import pytest
 from jax.extend import core
 
 from agent.replay import Episode
+from experiments import cli
 
 
 @pytest.fixture
@@ -35,6 +38,37 @@ def make_episode():
         )
 
     return make
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """What a command left behind in the terminal."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """All that a command says that could not be run."""
+        lines = [line for line in self.err.splitlines() if line]
+        assert self.code != 0 and len(lines) == 1, (self.code, self.err)
+        return lines[0]
+
+
+@pytest.fixture
+def ivideogpt(capsys) -> Callable[..., Typed]:
+    """Type a command, in this process."""
+
+    def typed(*words: object) -> Typed:
+        capsys.readouterr()
+        try:
+            code = cli.run([str(word) for word in words])
+        except SystemExit as left:  # a parser's own: help, and words that it does not know
+            code = int(left.code or 0)
+        return Typed(code, *capsys.readouterr())
+
+    return typed
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.data.recording import recording
+from experiments.data.recording import make_recording
 from experiments.data.writer import StoreWriter
 
 
@@ -13,6 +13,6 @@ def write_set(folder, action_size=4, rewards=True, recordings=6):
         for number in range(recordings):
             frames = rng.integers(256, size=(9, 64, 64, 3), dtype=np.uint8)
             earned = rng.uniform(size=9) if rewards else None
-            writer.add(f"{number}", recording(frames, rng.uniform(-1, 1, (9, action_size)), earned))
+            writer.add(f"{number}", make_recording(frames, rng.uniform(-1, 1, (9, action_size)), earned))
         writer.finish()
     return folder

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from jax import Array
 from tokenizer.config import TokenizerConfig
 from tokenizer.discriminator import DiscriminatorState, discriminator_loss, generator_loss, logits_of
 from tokenizer.losses import Outputs
-from tokenizer.optimizer import OptimizerConfig, make_optimizer
+from tokenizer.optimizer import OptimizerConfig, apply_updates, make_optimizer
+from tokenizer.types import Params
 
 LARGEST_WEIGHT = 1e4
 """Bound of the adaptive weight, as in VQGAN."""
@@ -23,7 +24,7 @@ class Round(NamedTuple):
     """One exchange between tokenizer and discriminator."""
 
     loss: Array  # the tokenizer's term, weighted
-    gradient: Outputs  # of that term by the tokenizer's outputs
+    gradient: Outputs  # of that term with respect to the tokenizer's outputs
     state: DiscriminatorState
     metrics: dict[str, Array]
 
@@ -36,13 +37,13 @@ def play_round(
     outputs: Outputs,
     real_nhwc: Array,
     gradient: Outputs,
-    pull_back: Callable,
+    pull_back: Callable[[Outputs], tuple[Params]],
 ) -> Round:
-    """The round of training step `step`; before adversarial_start_step it changes nothing and all its numbers are zero.
+    """The round of training step `step`; before adversarial_start_step it changes nothing and every number is zero.
 
-    gradient: of all other terms by the outputs; pull_back: takes such a gradient to one by the tokenizer's parameters.
+    gradient: of all other terms with respect to the outputs; pull_back: takes such a gradient back to the parameters.
     The term's weight is adversarial_weight times what makes both gradients equally long at the decoders' output layers.
-    Context and future reconstructions are judged together, and the discriminator has the tokenizer's optimizer.
+    Context and future reconstructions are evaluated together, and the discriminator has the tokenizer's optimizer.
     """
 
     def played(state: DiscriminatorState) -> Round:
@@ -50,23 +51,23 @@ def play_round(
             return generator_loss(logits_of(state.params, outputs.frames()))
 
         loss, own = jax.value_and_grad(fooled)(outputs)
-        # Only the gradients of two kernels are used of these: the compiler drops the way back beyond them.
+        # Only the gradients of two kernels are used: the compiler drops the backward pass beyond them.
         adaptive = adaptive_weight(pull_back(gradient)[0], pull_back(own)[0])
         weight = config.adversarial_weight * adaptive
 
-        def judged(params):
+        def evaluated(params: Params) -> tuple[Array, tuple[Array, Array]]:
             real, fake = logits_of(params, real_nhwc), logits_of(params, outputs.frames())
             return discriminator_loss(real, fake), (real.mean(), fake.mean())
 
-        (judge_loss, (real, fake)), gradients = jax.value_and_grad(judged, has_aux=True)(state.params)
+        (of_discriminator, (real, fake)), gradients = jax.value_and_grad(evaluated, has_aux=True)(state.params)
         updates, moments = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
         metrics = {
             "adaptive_weight": adaptive,
-            "discriminator_loss": judge_loss,
+            "discriminator_loss": of_discriminator,
             "discriminator_real": real,
             "discriminator_fake": fake,
         }
-        new = DiscriminatorState(optax.apply_updates(state.params, updates), moments)
+        new = DiscriminatorState(apply_updates(state.params, updates), moments)
         return Round(weight * loss, jax.tree.map(lambda x: weight * x, own), new, metrics)
 
     def waited(state: DiscriminatorState) -> Round:
@@ -76,11 +77,11 @@ def play_round(
     return jax.lax.cond(step >= config.adversarial_start_step, played, waited, state)
 
 
-def adaptive_weight(gradient, adversarial_gradient) -> Array:
-    """Length of the one gradient over that of the other, both by the kernels of the decoders' output layers."""
+def adaptive_weight(gradient: Mapping[str, Any], adversarial_gradient: Mapping[str, Any]) -> Array:
+    """Length of the first gradient over that of the second, both over the kernels of the decoders' output layers."""
     lengths = [optax.tree.norm(_output_kernels(tree)) for tree in (gradient, adversarial_gradient)]
     return jnp.clip(lengths[0] / (lengths[1] + 1e-4), 0, LARGEST_WEIGHT)
 
 
-def _output_kernels(params) -> list[Array]:
+def _output_kernels(params: Mapping[str, Any]) -> list[Array]:
     return [params[decoder]["out"]["kernel"][...] for decoder in ("context_decoder", "future_decoder")]

@@ -10,14 +10,14 @@ from flax import nnx
 from jax import Array
 
 from tokenizer.config import TokenizerConfig
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.layers import Convolution, GroupNorm, Linear
 
 EPSILON = 1e-6
 """Of the norms in residual blocks, mid blocks and before output layers."""
 
 
-def held(config: TokenizerConfig, block: Callable) -> Callable:
+def held(config: TokenizerConfig, block: Callable[..., Array]) -> Callable[..., Array]:
     """The block itself, or, where the config says recompute, one that keeps only its inputs for the backward pass."""
     return jax.checkpoint(block) if config.recompute else block
 
@@ -25,13 +25,13 @@ def held(config: TokenizerConfig, block: Callable) -> Callable:
 class Residual(nnx.Module):
     """Norm, SiLU, convolution, twice; added to the input, through a linear map where the width changes."""
 
-    def __init__(self, inputs: int, outputs: int, config: TokenizerConfig, *, draws: Draws):
+    def __init__(self, inputs: int, outputs: int, config: TokenizerConfig, *, deferred: DeferredInit):
         self.config = config
-        self.norm1 = GroupNorm(inputs, config.norm_groups, EPSILON, config.norm_alone)
-        self.conv1 = Convolution(inputs, outputs, draws=draws)
-        self.norm2 = GroupNorm(outputs, config.norm_groups, EPSILON, config.norm_alone)
-        self.conv2 = Convolution(outputs, outputs, draws=draws)
-        self.shortcut = Linear(inputs, outputs, draws=draws) if inputs != outputs else None
+        self.norm1 = GroupNorm(inputs, config.norm_groups, EPSILON, config.norm_per_position)
+        self.conv1 = Convolution(inputs, outputs, deferred=deferred)
+        self.norm2 = GroupNorm(outputs, config.norm_groups, EPSILON, config.norm_per_position)
+        self.conv2 = Convolution(outputs, outputs, deferred=deferred)
+        self.shortcut = Linear(inputs, outputs, deferred=deferred) if inputs != outputs else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         return held(self.config, self._apply)(x_bhwc)
@@ -45,12 +45,12 @@ class Residual(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention of one head over all positions of a map, with a residual."""
 
-    def __init__(self, channels: int, config: TokenizerConfig, *, draws: Draws):
-        self.norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
-        self.query = Linear(channels, channels, draws=draws)
-        self.key = Linear(channels, channels, draws=draws)
-        self.value = Linear(channels, channels, draws=draws)
-        self.out = Linear(channels, channels, draws=draws)
+    def __init__(self, channels: int, config: TokenizerConfig, *, deferred: DeferredInit):
+        self.norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_per_position)
+        self.query = Linear(channels, channels, deferred=deferred)
+        self.key = Linear(channels, channels, deferred=deferred)
+        self.value = Linear(channels, channels, deferred=deferred)
+        self.out = Linear(channels, channels, deferred=deferred)
 
     def __call__(self, x_bhwc: Array) -> Array:
         b, h, w, c = x_bhwc.shape
@@ -64,9 +64,11 @@ class Attention(nnx.Module):
 class Mid(nnx.Module):
     """Residual layers of one width; attention, where wanted, after the first."""
 
-    def __init__(self, channels: int, attention: bool, config: TokenizerConfig, *, draws: Draws):
-        self.layers = nnx.List(Residual(channels, channels, config, draws=draws) for _ in range(config.mid_layers))
-        self.attention = Attention(channels, config, draws=draws) if attention else None
+    def __init__(self, channels: int, attention: bool, config: TokenizerConfig, *, deferred: DeferredInit):
+        self.layers = nnx.List(
+            Residual(channels, channels, config, deferred=deferred) for _ in range(config.mid_layers)
+        )
+        self.attention = Attention(channels, config, deferred=deferred) if attention else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for index, layer in enumerate(self.layers):
@@ -79,10 +81,10 @@ class Mid(nnx.Module):
 class Down(nnx.Module):
     """Residual layers, then a convolution of stride 2 where the block resamples."""
 
-    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, draws: Draws):
+    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, deferred: DeferredInit):
         widths = (inputs,) + (outputs,) * (config.layers_per_block - 1)
-        self.layers = nnx.List(Residual(width, outputs, config, draws=draws) for width in widths)
-        self.resample = Convolution(outputs, outputs, stride=2, draws=draws) if resample else None
+        self.layers = nnx.List(Residual(width, outputs, config, deferred=deferred) for width in widths)
+        self.resample = Convolution(outputs, outputs, stride=2, deferred=deferred) if resample else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for layer in self.layers:
@@ -93,10 +95,10 @@ class Down(nnx.Module):
 class Up(nnx.Module):
     """One residual layer more than the down block, then nearest-neighbour doubling and a convolution."""
 
-    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, draws: Draws):
+    def __init__(self, inputs: int, outputs: int, resample: bool, config: TokenizerConfig, *, deferred: DeferredInit):
         widths = (inputs,) + (outputs,) * config.layers_per_block
-        self.layers = nnx.List(Residual(width, outputs, config, draws=draws) for width in widths)
-        self.resample = Convolution(outputs, outputs, draws=draws) if resample else None
+        self.layers = nnx.List(Residual(width, outputs, config, deferred=deferred) for width in widths)
+        self.resample = Convolution(outputs, outputs, deferred=deferred) if resample else None
 
     def __call__(self, x_bhwc: Array) -> Array:
         for layer in self.layers:

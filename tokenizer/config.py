@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+Value = TypeVar("Value")
+
+
+def architecture(default: Value) -> Value:
+    """A field of a configuration that weights are made for: with another value they would mean something else."""
+    return dataclasses.field(default=default, metadata={"architecture": True})
+
+
+def other_architecture(config: Any, wanted: Any) -> list[str]:
+    """The names of the architecture's fields in which two configurations of one kind differ."""
+    fields = (field.name for field in dataclasses.fields(config) if field.metadata.get("architecture"))
+    return [name for name in fields if getattr(config, name) != getattr(wanted, name)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,37 +27,37 @@ class TokenizerConfig:
     Raises ValueError, with the numbers, for sizes that do not fit each other.
     """
 
-    resolution: int = 64  # side of a frame in pixels
+    resolution: int = architecture(64)  # side of a frame in pixels
     context_frames: int = 2  # C
 
     # Architecture
-    channels: tuple[int, ...] = (128, 256, 512)  # one a level; the last level does not resample
-    layers_per_block: int = 2  # residual layers of a down block; an up block has one more
-    mid_layers: int = 2  # residual layers of a mid block; its attention stands after the first
-    latent_channels: int = 64  # of the latent map; also the dimension of a vq code
-    norm_groups: int = 32
-    norm_alone: bool = False  # statistics of each place of a map by itself, so that still places keep their codes
-    stem_patch: int = 1  # 1: the published 3x3 convolutions; p > 1: p x p patches and a matmul at input and output
-    future_patch: int = 4  # side of the latent patches that make one future token
-    context_mid_attention: bool = False
-    future_mid_attention: bool = True
-    max_attention_resolution: int = 16  # cross-attention wherever the map is at most so large
-    attention_heads: int = 4
+    channels: tuple[int, ...] = architecture((128, 256, 512))  # one per level; the last level does not resample
+    layers_per_block: int = architecture(2)  # residual layers of a down block; an up block has one more
+    mid_layers: int = architecture(2)  # residual layers of a mid block; its attention comes after the first
+    latent_channels: int = architecture(64)  # of the latent map; also the dimension of a vq code
+    norm_groups: int = architecture(32)
+    norm_per_position: bool = architecture(False)  # statistics per position, so that what stays still keeps its codes
+    stem_patch: int = architecture(1)  # 1: 3x3 convolutions as published; p > 1: matmuls on p x p patches at both ends
+    future_patch: int = architecture(4)  # side of the latent patches that make one future token
+    context_mid_attention: bool = architecture(False)
+    future_mid_attention: bool = architecture(True)
+    max_attention_resolution: int = architecture(16)  # cross-attention only on maps of at most this side
+    attention_heads: int = architecture(4)
     dropout: float = 0.1  # on the weights and the output of cross-attention, in training
 
     # Codes
-    quantizer: Literal["vq", "fsq"] = "vq"  # fsq: the levels give the number of codes
-    context_codes: int = 8192
-    future_codes: int = 8192
-    fsq_levels: tuple[int, ...] = (8, 5, 5, 5)
+    quantizer: Literal["vq", "fsq"] = architecture("vq")  # fsq: the levels give the number of codes
+    context_codes: int = architecture(8192)
+    future_codes: int = architecture(8192)
+    fsq_levels: tuple[int, ...] = architecture((8, 5, 5, 5))
     commitment_weight: float = 1.0
-    dead_code_steps: int | None = None  # vq: training steps without use after which a code restarts from a latent
+    dead_code_steps: int | None = None  # vq: a code unused for so many training steps restarts from a latent
     freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
 
     # Reconstruction
-    context_skip: bool = False  # the future pair codes the change from the last context frame; its decoder paints over that frame
+    context_residual: bool = architecture(False)  # the future pair codes changes, painted over the last context frame
     motion_floor: float | None = None  # a future pixel weighs its share of the largest change, at least this; None: 1
-    still_weight: float = 0.0  # fsq: of a future patch's code staying at rest where nothing differs from the last context frame
+    still_weight: float = 0.0  # fsq: keeps a future patch's code at rest where it equals the last context frame
     l1_weight: float = 1.0
     l2_weight: float = 0.0
     perceptual_weight: float = 1.0  # of LPIPS, equal to L1's as in the paper; 0: no LPIPS, and no weights needed for it
@@ -53,9 +66,9 @@ class TokenizerConfig:
 
     # Training
     future_sample: int | None = 6  # future frames of a segment that a step draws; None: all
-    recompute: bool = False  # hold less between forward and backward pass, at the price of a second forward pass
+    recompute: bool = False  # keep less between forward and backward pass, at the price of a second forward pass
 
-    # Of convolutions and matmuls. Parameters, statistics of norms, softmax, codes and losses are float32 always.
+    # Of convolutions and matmuls. Parameters, statistics of norms, softmax, codes and losses are always float32.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
@@ -90,11 +103,19 @@ class TokenizerConfig:
         self._check_codes()
 
     def _check_losses(self):
-        for name in ("l1_weight", "l2_weight", "still_weight", "perceptual_weight", "adversarial_weight", "adversarial_start_step"):
+        for name in (
+            "l1_weight",
+            "l2_weight",
+            "still_weight",
+            "perceptual_weight",
+            "adversarial_weight",
+            "adversarial_start_step",
+        ):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(
-            self.adversarial_weight == 0 or self.resolution >= SMALLEST_JUDGED,
-            f"the discriminator needs frames of at least {SMALLEST_JUDGED} pixels a side, found {self.resolution}",
+            self.adversarial_weight == 0 or self.resolution >= SMALLEST_DISCRIMINATED,
+            f"the discriminator needs frames of at least {SMALLEST_DISCRIMINATED} pixels per side, found "
+            f"{self.resolution}",
         )
 
     def _check_codes(self):
@@ -135,8 +156,8 @@ class TokenizerConfig:
         return self.latent_channels if self.quantizer == "vq" else len(self.fsq_levels)
 
 
-SMALLEST_JUDGED = 24
-"""Side of the frames of which the discriminator's last layer keeps one logit."""
+SMALLEST_DISCRIMINATED = 24
+"""Side of the smallest frames the discriminator can evaluate: its last layer gives them one logit."""
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import chex
 import jax
@@ -12,6 +13,8 @@ from jax import Array, lax
 
 Padding = tuple[int, int]
 """Zeros before and after, the same for rows and columns."""
+Form = Callable[[int, Padding, Array, Array], Array]
+"""One way to compute the convolution, from stride, padding, map and kernel."""
 _PADDING = {1: (1, 1), 2: (0, 1)}
 _NONE = (0, 0)
 
@@ -48,33 +51,36 @@ def by_primitive(stride: int, padding: Padding, x: Array, kernel: Array) -> Arra
 def by_rows(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     """One matmul of every three neighbours in a row with the three rows of the kernel, whose results are added shifted.
 
-    Reads and writes a third of what collecting nine neighbours does; its gradients are as cheap. With stride 2, squares of
-    four pixels take the place of pixels, and a 2x2 kernel of them that of the kernel.
+    Reads and writes a third of what collecting nine neighbours does; its gradients are as cheap. With stride 2, squares
+    of four pixels take the place of pixels, and a 2x2 kernel of such squares that of the kernel.
     """
-    x = _padded(padding, x)
+    x = _pad(padding, x)
     if stride == 2:
         x, kernel = _in_squares(x), _in_squares(kernel[None])[0].reshape(2, 2, -1, kernel.shape[-1])
     (b, h, w, inputs), (rows, columns, _, outputs) = x.shape, kernel.shape
     neighbours = jnp.concatenate([x[:, :, j : w - columns + 1 + j] for j in range(columns)], axis=-1)
     matrix = kernel.transpose(1, 2, 0, 3).reshape(columns * inputs, rows * outputs)
     products = (neighbours.reshape(-1, columns * inputs) @ matrix).reshape(b, h, -1, rows, outputs)
-    return sum(products[:, i : h - rows + 1 + i, :, i] for i in range(rows))
+    return cast(Array, sum(products[:, i : h - rows + 1 + i, :, i] for i in range(rows)))
 
 
 def _in_squares(x: Array) -> Array:
-    """Squares of four pixels [B, H / 2, W / 2, 2, 2, ...] as pixels: their channels one after the other; odd sides get a zero."""
+    """Squares of four pixels as one pixel, their channels one after the other: [B, H / 2, W / 2, 4 X, ...].
+
+    Odd sides are padded with a zero.
+    """
     h, w = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (0, h % 2), (0, w % 2), *[(0, 0)] * (x.ndim - 3)))
     squares = x.reshape(x.shape[0], (h + 1) // 2, 2, (w + 1) // 2, 2, *x.shape[3:]).swapaxes(2, 3)
     return squares.reshape(*squares.shape[:3], 4 * x.shape[3], *x.shape[4:])
 
 
-def _padded(padding: Padding, x: Array) -> Array:
+def _pad(padding: Padding, x: Array) -> Array:
     return jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
 
 
 def by_winograd(x: Array, kernel: Array) -> Array:
-    """The minimal filtering of Lavin and Gray (2016), F(2x2, 3x3): 16 multiplications for four pixels, where 36 are usual.
+    """The minimal filtering of Lavin and Gray (2016), F(2x2, 3x3): 16 multiplications for four pixels instead of 36.
 
     For even sides, stride 1 and one zero around. The two transforms only add, so that the result differs by rounding.
     """
@@ -89,7 +95,9 @@ def by_winograd(x: Array, kernel: Array) -> Array:
     return _interleaved([[pixel.reshape(b, h // 2, w // 2, outputs) for pixel in row] for row in pixels])
 
 
-def _both_sides(transform: Callable[[Sequence[Array]], Sequence[Array]], grid: Sequence[Sequence[Array]]):
+def _both_sides(
+    transform: Callable[[Sequence[Array]], Sequence[Array]], grid: Sequence[Sequence[Array]]
+) -> list[Sequence[Array]]:
     """A transform of each column of a grid, then of each row."""
     columns = [transform(column) for column in zip(*grid, strict=True)]
     return [transform(row) for row in zip(*columns, strict=True)]
@@ -105,10 +113,10 @@ def _interleaved(grid: Sequence[Sequence[Array]]) -> Array:
 def on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     """What a CPU runs forward: mostly the primitive.
 
-    Which form wins changes with XLA and with the processor. jax 0.10 on two AVX-512 cores, batch 4: 512 channels at 16 px
-    18.2 ms by the primitive, 10.5 by Winograd's method; 256 at 32 px 18 to 27, 12.4; 128 at 64 px 18.9, 23.2. Unpadded,
-    batch 256: 32 channels at 31 px 95 to 160 ms by the primitive, 44 to 76 by rows; 9 at 64 px with stride 2, 62 and by
-    columns 37.
+    Which form wins changes with XLA and with the processor. In ms, jax 0.10 on two AVX-512 cores, batch 4, by the
+    primitive and by Winograd's method: 512 channels at 16 px 18.2 and 10.5; 256 at 32 px 18 to 27 and 12.4; 128 at
+    64 px 18.9 and 23.2. Unpadded, batch 256, by the primitive and by rows: 32 channels at 31 px 95 to 160 and 44 to 76;
+    9 at 64 px with stride 2 62, and 37 by a matmul over all nine neighbours.
     """
     even = not (x.shape[1] % 2 or x.shape[2] % 2)
     if padding == _NONE:
@@ -121,8 +129,8 @@ def on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
 def differentiated_on_cpu(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     """The form whose gradients a CPU computes: the primitive's take four to six times as long as its result does.
 
-    Beyond it, in ms, by the primitive and by rows: batch 4, 256 channels at 32 px 101 and 52; 128 at 64 px 107 and 57;
-    batch 32, 64 at 16 px 15 and 8.5. On a few pixels, batch 32 at 8 px, 2.4 and 2.4.
+    In ms beyond the result, by the primitive and by rows: batch 4, 256 channels at 32 px 101 and 52; 128 at 64 px 107
+    and 57; batch 32, 64 at 16 px 15 and 8.5. On a few pixels, batch 32 at 8 px, 2.4 and 2.4.
     """
     if padding == _NONE or (stride == 1 and x.shape[0] * x.shape[1] * x.shape[2] >= 4096):
         return by_rows(stride, padding, x, kernel)
@@ -145,8 +153,9 @@ def doubled_by_primitive(x: Array, kernel: Array) -> Array:
 
 
 def doubled_by_phases(x: Array, kernel: Array) -> Array:
-    """Without doubling: of the nine values under a kernel only four differ, and which depends on where in its square of
-    four a pixel lies; so four convolutions of 2x2, with the kernel's values added up, do it in 4/9 of the work.
+    """Without doubling, in 4/9 of the work: four convolutions of 2x2 with the kernel's values added up.
+
+    Of the nine values under a kernel only four differ; which ones depends on a pixel's place in its square of four.
     """
 
     def halves(kernel: Array, axis: int, side: int) -> Array:
@@ -161,9 +170,13 @@ def doubled_by_phases(x: Array, kernel: Array) -> Array:
     return _interleaved([[phase(row, column) for column in range(2)] for row in range(2)])
 
 
+def _with_own_gradient(form: Form) -> Any:
+    return jax.custom_vjp(form, nondiff_argnums=(0, 1))
+
+
 # The rule for gradients stands here so that the choice of backend is made inside it: differentiating through the choice
 # would keep the intermediate results of both lowerings.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@_with_own_gradient
 def _convolve(stride: int, padding: Padding, x: Array, kernel: Array) -> Array:
     forms = on_cpu, by_primitive
     on, elsewhere = (functools.partial(form, stride, padding) for form in forms)
@@ -177,7 +190,7 @@ def _convolve_forward(stride: int, padding: Padding, x: Array, kernel: Array) ->
 def _convolve_backward(
     stride: int, padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
-    def pulled_back(form: Callable) -> Callable:
+    def pulled_back(form: Form) -> Callable[[Array, Array, Array], Any]:
         return lambda x, kernel, gradient: jax.vjp(functools.partial(form, stride, padding), x, kernel)[1](gradient)
 
     on, elsewhere = pulled_back(differentiated_on_cpu), pulled_back(by_primitive)

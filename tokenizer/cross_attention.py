@@ -12,7 +12,7 @@ from jax import Array
 
 from tokenizer.blocks import held
 from tokenizer.config import TokenizerConfig
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.layers import GroupNorm, Linear
 
 EPSILON = 1e-5
@@ -32,16 +32,16 @@ class KeysValues(NamedTuple):
 class CrossAttention(nnx.Module):
     """Multi-head attention from one future map to all context maps of the same level; SiLU(map + attention)."""
 
-    def __init__(self, channels: int, side: int, config: TokenizerConfig, *, draws: Draws):
+    def __init__(self, channels: int, side: int, config: TokenizerConfig, *, deferred: DeferredInit):
         self.config = config
-        self.query_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
-        self.context_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_alone)
-        self.query_positions = draws.uniform((side**2, channels), POSITIONS)
-        self.context_positions = draws.uniform((config.context_frames * side**2, channels), POSITIONS)
-        self.query = Linear(channels, channels, draws=draws)
-        self.key = Linear(channels, channels, draws=draws)
-        self.value = Linear(channels, channels, draws=draws)
-        self.out = Linear(channels, channels, draws=draws)
+        self.query_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_per_position)
+        self.context_norm = GroupNorm(channels, config.norm_groups, EPSILON, config.norm_per_position)
+        self.query_positions = deferred.uniform((side**2, channels), POSITIONS)
+        self.context_positions = deferred.uniform((config.context_frames * side**2, channels), POSITIONS)
+        self.query = Linear(channels, channels, deferred=deferred)
+        self.key = Linear(channels, channels, deferred=deferred)
+        self.value = Linear(channels, channels, deferred=deferred)
+        self.out = Linear(channels, channels, deferred=deferred)
 
     def project(self, maps_nhwc: Array) -> KeysValues:
         """Keys and values of context maps [B * C, h, w, c], the C frames of an example laid side by side."""

@@ -1,4 +1,4 @@
-"""The discriminator of VQGAN: real frames or reconstructed ones, judged patch by patch (Isola et al., 2017)."""
+"""The discriminator of VQGAN: real frames or reconstructed ones, evaluated patch by patch (Isola et al., 2017)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import optax
 from flax import nnx
 from jax import Array, lax
 
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.layers import GroupNorm
 from tokenizer.optimizer import OptimizerConfig, make_optimizer
+from tokenizer.types import Params
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the hidden layers; all but the last halve the side."""
@@ -25,20 +26,19 @@ SLOPE = 0.2
 """Of the leaky ReLU below zero."""
 
 
-@flax.struct.dataclass
-class DiscriminatorState:
+class DiscriminatorState(flax.struct.PyTreeNode):
     """Everything that training the discriminator changes."""
 
-    params: nnx.State
+    params: Params
     optimizer: optax.OptState
 
 
 class Convolution4(nnx.Module):
     """4x4, channels last, every side padded by one."""
 
-    def __init__(self, inputs: int, outputs: int, *, draws: Draws, stride: int):
+    def __init__(self, inputs: int, outputs: int, *, deferred: DeferredInit, stride: int):
         self.stride = stride
-        self.kernel = draws.uniform((4, 4, inputs, outputs), INITIAL_STD * math.sqrt(3))
+        self.kernel = deferred.uniform((4, 4, inputs, outputs), INITIAL_STD * math.sqrt(3))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_nhwc: Array) -> Array:
@@ -49,22 +49,22 @@ class Convolution4(nnx.Module):
 
 
 class Discriminator(nnx.Module):
-    """PatchGAN with three halvings: each logit judges a patch of 70 x 70 pixels.
+    """PatchGAN with three halvings: each logit evaluates a patch of 70 x 70 pixels.
 
-    VQGAN normalises over the batch. Here it is group normalisation: a frame is judged by itself, real and reconstructed
-    frames do not meet in a mean, and there are no running statistics to keep or to share between devices.
+    VQGAN normalises over the batch. Here it is group normalisation: a frame is evaluated by itself, real and
+    reconstructed frames do not share a mean, and there are no running statistics to keep or to share between devices.
     """
 
     def __init__(self, *, rngs: nnx.Rngs):
-        draws = Draws()
+        deferred = DeferredInit()
         strides = [2] * (len(WIDTHS) - 1) + [1]
         self.convolutions = nnx.List(
-            Convolution4(inputs, outputs, draws=draws, stride=stride)
+            Convolution4(inputs, outputs, deferred=deferred, stride=stride)
             for inputs, outputs, stride in zip((3, *WIDTHS), WIDTHS, strides, strict=False)
         )
         self.norms = nnx.List(GroupNorm(width, NORM_GROUPS, 1e-5) for width in WIDTHS[1:])
-        self.out = Convolution4(WIDTHS[-1], 1, draws=draws, stride=1)
-        draws.fill(rngs.params())
+        self.out = Convolution4(WIDTHS[-1], 1, deferred=deferred, stride=1)
+        deferred.fill(rngs.params())
 
     def __call__(self, frames_nhwc: Array) -> Array:
         """Logits [N, h, w] of frames float32 [N, H, W, 3] in [0, 1]: positive where a patch looks real."""
@@ -77,7 +77,7 @@ class Discriminator(nnx.Module):
 
 
 @functools.cache
-def _structure() -> nnx.GraphDef:
+def _structure() -> nnx.GraphDef[Discriminator]:
     return nnx.split(nnx.eval_shape(lambda: Discriminator(rngs=nnx.Rngs(0))))[0]
 
 
@@ -87,7 +87,7 @@ def init_discriminator(optimizer: OptimizerConfig, key: Array) -> DiscriminatorS
     return DiscriminatorState(params, make_optimizer(optimizer).init(params))
 
 
-def logits_of(params: nnx.State, frames_nhwc: Array) -> Array:
+def logits_of(params: Params, frames_nhwc: Array) -> Array:
     """`Discriminator.__call__` with these parameters."""
     return nnx.merge(_structure(), params)(frames_nhwc)
 

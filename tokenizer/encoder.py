@@ -10,7 +10,7 @@ from jax import Array
 from tokenizer.blocks import EPSILON, Down, Mid
 from tokenizer.config import TokenizerConfig
 from tokenizer.cross_attention import CrossAttention, KeysValues
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.layers import Convolution, GroupNorm, Linear, to_patches
 
 
@@ -25,36 +25,27 @@ def _side_after(config: TokenizerConfig, level: int) -> int:
     return config.level_resolution(min(level + 1, len(config.channels) - 1))
 
 
-class Encoder(nnx.Module):
+class EncoderLayers(nnx.Module):
     """Stem, down blocks, mid block, output convolution: [N, H, W, 3] to latents [N, grid, grid, latent_channels].
 
     Frames and latents are float32; all between is in the compute dtype.
     """
 
-    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, draws: Draws, colours: int = 3):
+    def __init__(self, config: TokenizerConfig, *, mid_attention: bool, deferred: DeferredInit, colours: int = 3):
         self.config = config
         first, last = config.channels[0], config.channels[-1]
         if config.stem_patch == 1:
-            self.stem = Convolution(colours, first, draws=draws)
+            self.stem = Convolution(colours, first, deferred=deferred)
         else:
-            self.stem = Linear(colours * config.stem_patch**2, first, draws=draws)
+            self.stem = Linear(colours * config.stem_patch**2, first, deferred=deferred)
         widths = zip((first, *config.channels), config.channels, strict=False)
         self.blocks = nnx.List(
-            Down(inputs, outputs, level < len(config.channels) - 1, config, draws=draws)
+            Down(inputs, outputs, level < len(config.channels) - 1, config, deferred=deferred)
             for level, (inputs, outputs) in enumerate(widths)
         )
-        self.mid = Mid(last, mid_attention, config, draws=draws)
-        self.out_norm = GroupNorm(last, config.norm_groups, EPSILON, config.norm_alone)
-        self.out = Convolution(last, config.latent_channels, draws=draws)
-
-    def __call__(self, frames_nhwc: Array) -> tuple[Array, tuple[Array, ...]]:
-        """Latents, and the maps after the blocks of `attended_levels`."""
-        x, maps = self._stem(frames_nhwc), []
-        for level, block in enumerate(self.blocks):
-            x = block(x)
-            if level in attended_levels(self.config):
-                maps.append(x)
-        return self._output(x), tuple(maps)
+        self.mid = Mid(last, mid_attention, config, deferred=deferred)
+        self.out_norm = GroupNorm(last, config.norm_groups, EPSILON, config.norm_per_position)
+        self.out = Convolution(last, config.latent_channels, deferred=deferred)
 
     def _stem(self, frames_nhwc: Array) -> Array:
         patch, frames_nhwc = self.config.stem_patch, frames_nhwc.astype(self.config.compute_dtype)
@@ -65,22 +56,36 @@ class Encoder(nnx.Module):
         return self.out(jax.nn.silu(self.out_norm(self.mid(x)))).astype(jnp.float32)
 
 
-class FutureEncoder(Encoder):
-    """The same, looking at the context after the blocks of `attended_levels`.
+class Encoder(EncoderLayers):
+    """The context encoder: frames do not see each other."""
 
-    It sees whole future frames or, where the config has context_skip, the last context frame and the change from it.
+    def __call__(self, frames_nhwc: Array) -> tuple[Array, tuple[Array, ...]]:
+        """Latents, and the maps after the blocks of `attended_levels`."""
+        x = self._stem(frames_nhwc)
+        maps: list[Array] = []
+        for level, block in enumerate(self.blocks):
+            x = block(x)
+            if level in attended_levels(self.config):
+                maps.append(x)
+        return self._output(x), tuple(maps)
+
+
+class FutureEncoder(EncoderLayers):
+    """The same layers, looking at the context after the blocks of `attended_levels`.
+
+    It sees whole future frames or, with context_residual, the last context frame and the change from it.
     """
 
-    def __init__(self, config: TokenizerConfig, *, draws: Draws):
-        colours = 6 if config.context_skip else 3
-        super().__init__(config, mid_attention=config.future_mid_attention, draws=draws, colours=colours)
+    def __init__(self, config: TokenizerConfig, *, deferred: DeferredInit):
+        colours = 6 if config.context_residual else 3
+        super().__init__(config, mid_attention=config.future_mid_attention, deferred=deferred, colours=colours)
         self.cross_attentions = nnx.List(
-            CrossAttention(config.channels[level], _side_after(config, level), config, draws=draws)
+            CrossAttention(config.channels[level], _side_after(config, level), config, deferred=deferred)
             for level in attended_levels(config)
         )
 
     def project(self, context_maps: tuple[Array, ...]) -> tuple[KeysValues, ...]:
-        """What the context encoder's maps are to the cross-attentions; once a context."""
+        """Keys and values of the context encoder's maps, one pair per cross-attention; computed once per context."""
         pairs = zip(self.cross_attentions, context_maps, strict=True)
         return tuple(attention.project(maps) for attention, maps in pairs)
 

@@ -11,14 +11,14 @@ from flax import nnx
 from jax import Array
 
 from tokenizer.convolution import conv3x3, conv3x3_of_doubled
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 
 
 class Linear(nnx.Module):
     """A linear map of the last axis; also the published 1x1 convolutions."""
 
-    def __init__(self, inputs: int, outputs: int, *, draws: Draws):
-        self.kernel = draws.kernel((inputs, outputs))
+    def __init__(self, inputs: int, outputs: int, *, deferred: DeferredInit):
+        self.kernel = deferred.kernel((inputs, outputs))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Array) -> Array:
@@ -28,9 +28,9 @@ class Linear(nnx.Module):
 class Convolution(nnx.Module):
     """3x3, channels last."""
 
-    def __init__(self, inputs: int, outputs: int, *, draws: Draws, stride: int = 1):
+    def __init__(self, inputs: int, outputs: int, *, deferred: DeferredInit, stride: int = 1):
         self.stride = stride
-        self.kernel = draws.kernel((3, 3, inputs, outputs))
+        self.kernel = deferred.kernel((3, 3, inputs, outputs))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x_bhwc: Array) -> Array:
@@ -47,7 +47,7 @@ class Convolution(nnx.Module):
 class GroupNorm(nnx.Module):
     """Group normalisation: each group of channels over all axes between the first and the last.
 
-    alone: over the group's channels only, so that what happens at one place of a map leaves all others as they were.
+    alone: over the group's channels only, so that a change at one position of a map leaves all others as they were.
     Computed in float32, whatever the dtype of the map.
     """
 
@@ -74,7 +74,7 @@ class GroupNorm(nnx.Module):
 
 
 def to_patches(x_bhwc: Array, side: int) -> Array:
-    """Cut a map into patches: [B, H, W, c] to [B, H / side, W / side, side * side * c], flattened row, column, channel."""
+    """Cut a map into patches, each flattened row, column, channel: [B, H, W, c] to [B, H / side, W / side, side² c]."""
     b, h, w, c = x_bhwc.shape
     x = x_bhwc.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, h // side, w // side, side * side * c)

@@ -15,7 +15,7 @@ from tokenizer.perceptual import PerceptualWeights, lpips
 
 
 class Outputs(NamedTuple):
-    """What of a reconstruction the loss depends on."""
+    """The parts of a reconstruction that the loss depends on."""
 
     context_bchwc: Array
     future_bfhwc: Array
@@ -60,8 +60,11 @@ def losses(
         "future_commitment": outputs.future_commitment,
     }
     if config.still_weight > 0:
-        terms["still"] = config.still_weight * still_loss(config, outputs.future_codes, future_bfhwc, context_bchwc[:, -1])
+        terms["still"] = config.still_weight * still_loss(
+            config, outputs.future_codes, future_bfhwc, context_bchwc[:, -1]
+        )
     if config.perceptual_weight > 0:
+        assert perceptual is not None  # `train_step` refuses to train without
         terms["context_perceptual"] = perceptual_loss(config, perceptual, outputs.context_bchwc, context_bchwc)
         terms["future_perceptual"] = perceptual_loss(config, perceptual, outputs.future_bfhwc, future_bfhwc)
     return terms
@@ -96,10 +99,10 @@ def motion_weights(config: TokenizerConfig, future_bfhwc: Array, last_frame_bhwc
 
 
 def still_loss(config: TokenizerConfig, codes: Array, future_bfhwc: Array, last_frame_bhwc: Array) -> Array:
-    """Mean squared distance from REST of the codes [B * F, n, D] of patches in which nothing changed; 0 where there are none.
+    """Mean squared distance from REST of the codes [B * F, n, D] of patches in which nothing changed; 0 without any.
 
-    Without it a code of a still patch says something about what moves elsewhere, and the more so the longer the tokenizer
-    learns: what a transformer then has to predict is mostly that.
+    Without this loss the code of a still patch says something about what moves elsewhere, the more so the longer the
+    tokenizer learns. A transformer would then mostly have to predict that.
     """
     change_mhwc = jnp.abs(future_bfhwc - last_frame_bhwc[:, None]).reshape(-1, *future_bfhwc.shape[2:])
     patches = to_patches(change_mhwc, config.resolution * config.future_patch // config.grid)
@@ -109,9 +112,9 @@ def still_loss(config: TokenizerConfig, codes: Array, future_bfhwc: Array, last_
 
 
 STILL = 0.04
-"""A patch is still where no colour differs from the last context frame by as much: shadows and rounding move less."""
+"""A patch is still where every colour differs from the last context frame by less: shadows and rounding move less."""
 REST = 1.0
 """The highest level of every number, which a latent of equal positive numbers has."""
 
 SMALLEST_CHANGE = 0.05
-"""A frame in which no pixel changes by this much holds noise rather than motion: it is not blown up to full weight."""
+"""A frame in which no pixel changes by this much holds noise, not motion: its changes are not scaled to full weight."""

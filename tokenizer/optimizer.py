@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, TypeVar, cast
 
 import jax
 import optax
 
+from tokenizer.types import Path
+
+Tree = TypeVar("Tree", bound=optax.Params)
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Linear warm-up, then a constant rate or a cosine; decoupled weight decay, gradients clipped by their global norm."""
+    """Linear warm-up, then a constant rate or a cosine; decoupled weight decay; gradients clipped by global norm."""
 
     learning_rate: float = 1e-4
     warmup_steps: int = 500
@@ -24,11 +29,16 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """The optimizer; weight decay only on what multiplies activations: never on embeddings, norms and biases."""
     transformation = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(_rate(config), weight_decay=config.weight_decay, mask=decayed),
+        optax.adamw(_rate(config), weight_decay=config.weight_decay, mask=decay_mask),
     )
     if config.accumulate > 1:
         return optax.MultiSteps(transformation, config.accumulate).gradient_transformation()
     return transformation
+
+
+def apply_updates(params: Tree, updates: optax.Updates) -> Tree:
+    """The parameters after an update, in the structure that they came in."""
+    return cast(Tree, optax.apply_updates(params, updates))
 
 
 def _rate(config: OptimizerConfig) -> optax.Schedule:
@@ -46,10 +56,10 @@ def _rate(config: OptimizerConfig) -> optax.Schedule:
 _NOT_DECAYED = ("embedding", "codebook", "positions", "norm", "scale", "bias")
 
 
-def decayed(params) -> object:
+def decay_mask(params: optax.Params) -> Any:
     """The same tree with True where weight decay applies: by name, and never on vectors."""
 
-    def decides(path: tuple, leaf: jax.Array) -> bool:
+    def decides(path: Path, leaf: jax.Array) -> bool:
         name = jax.tree_util.keystr(path).lower()
         return leaf.ndim > 1 and not any(word in name for word in _NOT_DECAYED)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import chex
 import flax.struct
 import jax
@@ -18,12 +20,11 @@ EPSILON = 1e-10
 """Added to the length of a feature vector before dividing by it."""
 
 
-@flax.struct.dataclass
-class PerceptualWeights:
+class PerceptualWeights(flax.struct.PyTreeNode):
     """VGG16 up to relu5_3 and LPIPS's own heads; any widths will do."""
 
     blocks: tuple[tuple[tuple[Array, Array], ...], ...]  # a block's convolutions: kernel [3, 3, X, Y] and bias [Y]
-    heads: tuple[Array, ...]  # [Y] a block, non-negative: how much each of its last channels counts
+    heads: tuple[Array, ...]  # [Y] per block, non-negative: how much each of its last channels counts
 
 
 def lpips(weights: PerceptualWeights, a_nhwc: Array, b_nhwc: Array) -> Array:
@@ -35,7 +36,7 @@ def lpips(weights: PerceptualWeights, a_nhwc: Array, b_nhwc: Array) -> Array:
     chex.assert_equal_shape([a_nhwc, b_nhwc])
     chex.assert_type([a_nhwc, b_nhwc], float)
     layers = zip(features(weights, a_nhwc), features(weights, b_nhwc), weights.heads, strict=True)
-    return sum((jnp.square(_unit(a) - _unit(b)) @ head_c).mean((1, 2)) for a, b, head_c in layers)
+    return cast(Array, sum((jnp.square(_unit(a) - _unit(b)) @ head_c).mean((1, 2)) for a, b, head_c in layers))
 
 
 def features(weights: PerceptualWeights, frames_nhwc: Array) -> list[Array]:

@@ -1,25 +1,26 @@
 """The published layout of a tokenizer: `config.json` and `diffusion_pytorch_model.safetensors` (names of `diffusers`).
 
-Every tensor is used exactly once. Matrices stand transposed there, kernels have their sides last, and the query, key and
-value of a cross-attention are one tensor. A tokenizer with stem patches or fsq has the same names, without the codebooks
-that fsq does not have; its config.json cannot say all of its config.
+Every tensor is used exactly once. There, matrices are transposed, kernels have their sides last, and the query, key
+and value of a cross-attention are one tensor. A tokenizer with stem patches or fsq has the same names, except for the
+codebooks, which fsq does not have; its config.json cannot hold all of its config.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array
 
 from tokenizer.config import TokenizerConfig
+from tokenizer.errors import UserError
 from tokenizer.train import abstract_params
+from tokenizer.types import Params, Path
 
-Path = tuple[str | int, ...]
+Transposition = Callable[[np.ndarray], np.ndarray]
 
 _PARTS = {
     "context_encoder": "encoder",
@@ -64,16 +65,16 @@ _POINTWISE = ("context_to_code", "context_from_code", "shortcut")
 """Linear maps here that are 1x1 convolutions there."""
 
 
-class PublishedError(ValueError):
+class PublishedError(UserError, ValueError):
     """A checkpoint that does not fit; the message names the tensor or the setting."""
 
 
-class Place(NamedTuple):
+class PublishedTensor(NamedTuple):
     """One published tensor: the parameters here whose values it holds, and how one of them is turned into its share."""
 
     paths: tuple[Path, ...]
-    pack: Callable[[Array], Array]
-    unpack: Callable[[Array], Array]
+    pack: Transposition
+    unpack: Transposition
 
 
 # --- config.json ------------------------------------------------------------------------------------------------------
@@ -96,8 +97,8 @@ _FIELDS = {
 }
 
 
-def to_config(published: Mapping) -> TokenizerConfig:
-    """The config of a published config.json. Raises PublishedError for settings that are missing, unknown or at odds."""
+def to_config(published: Mapping[str, Any]) -> TokenizerConfig:
+    """The config of a published config.json. Raises PublishedError for settings that are missing or do not fit."""
     differing = {name: published[name] for name, value in _FIXED.items() if published.get(name, value) != value}
     if published.get("vq_embed_dim") not in (None, published.get("latent_channels")):
         differing["vq_embed_dim"] = published["vq_embed_dim"]
@@ -106,14 +107,15 @@ def to_config(published: Mapping) -> TokenizerConfig:
     missing = sorted(_FIELDS.keys() - published.keys())
     if missing:
         raise PublishedError(f"tokenizer/config.json: {', '.join(missing)} missing")
-    fields = {ours: published[theirs] for theirs, ours in _FIELDS.items()}
+    fields: dict[str, Any] = {ours: published[theirs] for theirs, ours in _FIELDS.items()}
     try:
-        return TokenizerConfig(**fields | {"channels": tuple(fields["channels"])})
+        fields["channels"] = tuple(fields["channels"])
+        return TokenizerConfig(**fields)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise PublishedError(f"tokenizer/config.json: {error}") from None
 
 
-def from_config(config: TokenizerConfig) -> dict:
+def from_config(config: TokenizerConfig) -> dict[str, Any]:
     """The config.json of a tokenizer, as far as that layout can say it."""
     levels = len(config.channels)
     fields = {theirs: getattr(config, ours) for theirs, ours in _FIELDS.items()}
@@ -133,29 +135,27 @@ def from_config(config: TokenizerConfig) -> dict:
 # --- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def import_params(config: TokenizerConfig, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+def import_params(config: TokenizerConfig, tensors: Mapping[str, np.ndarray]) -> Params:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
-    places, flat = _places(config), dict(nnx.to_flat_state(abstract_params(config)))
-    check("tokenizer", tensors, _expected_shapes(places, flat))
-    for name, place in places.items():
-        shares = np.split(np.asarray(tensors[name], np.float32), len(place.paths))
-        for path, share in zip(place.paths, shares, strict=True):
-            flat[path] = flat[path].replace(jnp.asarray(place.unpack(share)))
+    tensors_of, flat = _tensors(config), dict(nnx.to_flat_state(abstract_params(config)))
+    check("tokenizer", tensors, _expected_shapes(tensors_of, flat))
+    for name, tensor in tensors_of.items():
+        shares = np.split(np.asarray(tensors[name], np.float32), len(tensor.paths))
+        for path, share in zip(tensor.paths, shares, strict=True):
+            flat[path] = flat[path].replace(jnp.asarray(tensor.unpack(share)))
     return nnx.from_flat_state(flat)
 
 
-def export_params(config: TokenizerConfig, params: nnx.State) -> dict[str, np.ndarray]:
+def export_params(config: TokenizerConfig, params: Params) -> dict[str, np.ndarray]:
     """The same parameters as published tensors; importing them again gives the very same bits."""
     flat = {path: np.asarray(variable[...]) for path, variable in nnx.to_flat_state(params)}
     return {
-        name: np.ascontiguousarray(np.concatenate([place.pack(flat[path]) for path in place.paths]))
-        for name, place in _places(config).items()
+        name: np.ascontiguousarray(np.concatenate([tensor.pack(flat[path]) for path in tensor.paths]))
+        for name, tensor in _tensors(config).items()
     }
 
 
-def with_context_frames(
-    config: TokenizerConfig, params: nnx.State, context_frames: int
-) -> tuple[TokenizerConfig, nnx.State]:
+def with_context_frames(config: TokenizerConfig, params: Params, context_frames: int) -> tuple[TokenizerConfig, Params]:
     """The same tokenizer for another number of context frames C: only key positions depend on it.
 
     The last frames keep theirs: fewer frames drop the oldest frame's positions, more frames repeat them.
@@ -185,26 +185,26 @@ def check(part: str, tensors: Mapping[str, np.ndarray], expected: Mapping[str, t
             )
 
 
-def _expected_shapes(places: Mapping[str, Place], flat: Mapping) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for name, place in places.items():
-        share = place.pack(np.broadcast_to(np.float32(0), flat[place.paths[0]].shape)).shape
-        shapes[name] = (share[0] * len(place.paths), *share[1:])
+def _expected_shapes(tensors_of: Mapping[str, PublishedTensor], flat: Mapping[Path, Any]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in tensors_of.items():
+        share = tensor.pack(np.broadcast_to(np.float32(0), flat[tensor.paths[0]].shape)).shape
+        shapes[name] = (share[0] * len(tensor.paths), *share[1:])
     return shapes
 
 
-def _places(config: TokenizerConfig) -> dict[str, Place]:
+def _tensors(config: TokenizerConfig) -> dict[str, PublishedTensor]:
     """Every published tensor of such a tokenizer."""
-    places = {}
+    tensors_of: dict[str, PublishedTensor] = {}
     for path, variable in nnx.to_flat_state(abstract_params(config)):
         name = _name(path)
-        paths = (path,)
+        paths: tuple[Path, ...] = (path,)
         if "cross_attentions" in path and path[-2] in _PROJECTIONS:
             if path[-2] != _PROJECTIONS[0]:
                 continue
             paths = tuple((*path[:-2], projection, path[-1]) for projection in _PROJECTIONS)
-        places[name] = Place(paths, *_transposition(path, len(variable.shape)))
-    return places
+        tensors_of[name] = PublishedTensor(paths, *_transposition(path, len(variable.shape)))
+    return tensors_of
 
 
 def _name(path: Path) -> str:
@@ -221,7 +221,7 @@ def _name(path: Path) -> str:
     return ".".join([_PARTS[path[0]], *(words.get(word, str(word)) for word in path[1:])])
 
 
-def _transposition(path: Path, rank: int) -> tuple[Callable, Callable]:
+def _transposition(path: Path, rank: int) -> tuple[Transposition, Transposition]:
     """How a parameter becomes its published form, and back."""
     if path[-1] != "kernel":
         return (lambda x: x), (lambda x: x)

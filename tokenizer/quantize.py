@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array, lax
 
 from tokenizer.config import TokenizerConfig
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 
 ROWS_AT_ONCE = 8192
 """Latents compared with the codebook at a time: bounds the distance matrix to 256 MiB for 8192 codes."""
@@ -48,10 +48,10 @@ def nearest_code(latents_md: Array, codebook_kd: Array) -> Array:
 class VectorQuantizer(nnx.Module):
     """A learned codebook (paper section 3.1; van den Oord et al., 2017)."""
 
-    def __init__(self, codes: int, config: TokenizerConfig, *, draws: Draws):
+    def __init__(self, codes: int, config: TokenizerConfig, *, deferred: DeferredInit):
         self.commitment_weight = config.commitment_weight
         self.frozen = config.freeze_codebooks
-        self.codebook = draws.uniform((codes, config.latent_channels), 1 / codes)
+        self.codebook = deferred.uniform((codes, config.latent_channels), 1 / codes)
 
     def __call__(self, latents: Array) -> Quantized:
         """Latents [..., D] to their nearest codes.
@@ -87,7 +87,7 @@ class FiniteScalarQuantizer:
         return np.asarray(self.levels, np.float32)
 
     @property
-    def _places(self) -> np.ndarray:
+    def _level_steps(self) -> np.ndarray:
         """What one step of each number adds to the index."""
         return np.cumprod((1, *self.levels[:-1]))
 
@@ -95,28 +95,30 @@ class FiniteScalarQuantizer:
         """Latents [..., number of levels]; there is no loss."""
         chex.assert_axis_dimension(latents, -1, len(self.levels))
         normal = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-8)
-        bounded = self._bounded(normal)
+        bounded = self._bound(normal)
         level = jnp.clip(jnp.round(bounded), 0, self._levels - 1)
-        indices = (level.astype(jnp.int32) * self._places).sum(-1).astype(jnp.int32)
-        return Quantized(self._centred(straight_through(bounded, level)), indices, jnp.zeros(()))
+        indices = (level.astype(jnp.int32) * self._level_steps).sum(-1).astype(jnp.int32)
+        return Quantized(self._centre(straight_through(bounded, level)), indices, jnp.zeros(()))
 
     def lookup(self, indices: Array) -> Array:
         """The codes [..., number of levels] of indices [...]."""
-        level = indices[..., None] // self._places % np.asarray(self.levels)
-        return self._centred(level.astype(jnp.float32))
+        level = indices[..., None] // self._level_steps % np.asarray(self.levels)
+        return self._centre(level.astype(jnp.float32))
 
-    def _bounded(self, latents: Array) -> Array:
+    def _bound(self, latents: Array) -> Array:
         """Any number to (-1/2, levels - 1/2), so that rounding reaches every level."""
         return (jnp.tanh(latents) + 1) / 2 * self._levels - 0.5
 
-    def _centred(self, level: Array) -> Array:
+    def _centre(self, level: Array) -> Array:
         """Levels 0 ... l - 1 to -1 ... 1."""
         return level / (self._levels - 1) * 2 - 1
 
 
-def make_quantizer(codes: int, config: TokenizerConfig, *, draws: Draws) -> VectorQuantizer | FiniteScalarQuantizer:
+def make_quantizer(
+    codes: int, config: TokenizerConfig, *, deferred: DeferredInit
+) -> VectorQuantizer | FiniteScalarQuantizer:
     if config.quantizer == "vq":
-        return VectorQuantizer(codes, config, draws=draws)
+        return VectorQuantizer(codes, config, deferred=deferred)
     return FiniteScalarQuantizer(config.fsq_levels)
 
 

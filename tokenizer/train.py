@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import cast
 
 import chex
 import flax.struct
@@ -19,35 +20,35 @@ from tokenizer.config import TokenizerConfig
 from tokenizer.discriminator import DiscriminatorState, init_discriminator
 from tokenizer.losses import Outputs, all_frames, losses
 from tokenizer.model import CompressiveTokenizer, Reconstruction
-from tokenizer.optimizer import OptimizerConfig, make_optimizer
+from tokenizer.optimizer import OptimizerConfig, apply_updates, make_optimizer
 from tokenizer.perceptual import PerceptualWeights
 from tokenizer.quantize import perplexity, usage
+from tokenizer.types import Params
 
 
-@flax.struct.dataclass
-class TokenizerState:
+class TokenizerState(flax.struct.PyTreeNode):
     """Everything that training changes."""
 
-    params: nnx.State
+    params: Params
     optimizer: optax.OptState
     step: Array  # int32: updates done
-    idle: dict[str, Array]  # int32 [K] a codebook: training steps since each code was used; empty without restarts
+    idle: dict[str, Array]  # int32 [K] per codebook: training steps since each code was used; empty without restarts
     discriminator: DiscriminatorState | None = None  # None without adversarial_weight
 
 
 @functools.cache
-def _structure(config: TokenizerConfig) -> tuple[nnx.GraphDef, nnx.State]:
+def _structure(config: TokenizerConfig) -> tuple[nnx.GraphDef[CompressiveTokenizer], Params]:
     model = nnx.eval_shape(lambda: CompressiveTokenizer(config, rngs=nnx.Rngs(0)))
     return nnx.split(model)
 
 
-def abstract_params(config: TokenizerConfig) -> nnx.State:
+def abstract_params(config: TokenizerConfig) -> Params:
     """Shapes and dtypes of the parameters; allocates nothing."""
     return _structure(config)[1]
 
 
-def merge(config: TokenizerConfig, params: nnx.State) -> CompressiveTokenizer:
-    """The tokenizer with these parameters. Cheap, also under jit: its structure is made once a config."""
+def merge(config: TokenizerConfig, params: Params) -> CompressiveTokenizer:
+    """The tokenizer with these parameters. Cheap, also under jit: its structure is built once per config."""
     return nnx.merge(_structure(config)[0], params)
 
 
@@ -60,11 +61,13 @@ def init(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> Tok
         optimizer=make_optimizer(optimizer).init(params),
         step=jnp.zeros((), jnp.int32),
         idle=codebooks.never_idle(config),
-        discriminator=None if config.adversarial_weight == 0 else init_discriminator(optimizer, jax.random.fold_in(key, 1)),
+        discriminator=None
+        if config.adversarial_weight == 0
+        else init_discriminator(optimizer, jax.random.fold_in(key, 1)),
     )
 
 
-@functools.partial(jax.jit, static_argnames=("config", "optimizer", "collect"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "optimizer", "constrain_gradients"), donate_argnames="state")
 def train_step(
     config: TokenizerConfig,
     optimizer: OptimizerConfig,
@@ -72,12 +75,12 @@ def train_step(
     frames_bthwc: Array,
     key: Array,
     perceptual: PerceptualWeights | None = None,
-    collect: Callable[[nnx.State], nnx.State] | None = None,
+    constrain_gradients: Callable[[Params], Params] | None = None,
 ) -> tuple[TokenizerState, dict[str, Array]]:
     """One update on segments, uint8 [B, T, H, W, 3] with T > C. The state is donated.
 
-    perceptual: the weights of LPIPS; they never change. Raises ValueError where perceptual_weight asks for them in vain.
-    collect: applied to the gradients, which on several devices have to be told where to lie.
+    perceptual: the weights of LPIPS; they never change. Raises ValueError if perceptual_weight is set without them.
+    constrain_gradients: applied to the gradients, to say on which devices they lie where there are several.
     Returns the new state and scalar metrics: the loss, its terms, the gradient norm before clipping, and for both
     codebooks the number of codes used in this batch and their perplexity; with a discriminator also its loss, its mean
     logits of real and reconstructed frames and the adaptive weight (zeros before its first step).
@@ -86,27 +89,28 @@ def train_step(
     sample_key, dropout_key, restart_key = jax.random.split(key, 3)
     context_bchwc, future_bfhwc = draw(config, frames_bthwc, sample_key)
 
-    def reconstruct(params: nnx.State):
+    def reconstruct(params: Params) -> tuple[Outputs, dict[str, dict[str, Array]]]:
         reconstruction = merge(config, params).reconstruct(context_bchwc, future_bfhwc, dropout_key)
         return Outputs.of(reconstruction), _quantization(reconstruction)
 
-    def objective(outputs: Outputs):
+    def objective(outputs: Outputs) -> tuple[Array, dict[str, Array]]:
         terms = losses(config, outputs, context_bchwc, future_bfhwc, perceptual)
-        return sum(terms.values()), terms
+        return cast(Array, sum(terms.values())), terms
 
     # Differentiated in two halves, so that the adversarial gradient can join, at its own weight, where they meet.
     outputs, pull_back, quantization = jax.vjp(reconstruct, state.params, has_aux=True)
     (loss, terms), by_outputs = jax.value_and_grad(objective, has_aux=True)(outputs)
     discriminator, adversarial = state.discriminator, {}
     if config.adversarial_weight > 0:
+        assert discriminator is not None  # `init` makes one for such a config
         real_nhwc = all_frames(context_bchwc, future_bfhwc)
         played = play_round(config, optimizer, discriminator, state.step, outputs, real_nhwc, by_outputs, pull_back)
         loss, by_outputs = loss + played.loss, jax.tree.map(jnp.add, by_outputs, played.gradient)
         discriminator, adversarial = played.state, {"adversarial": played.loss, **played.metrics}
     (gradients,) = pull_back(by_outputs)
-    gradients = gradients if collect is None else collect(gradients)
+    gradients = gradients if constrain_gradients is None else constrain_gradients(gradients)
     updates, optimizer_state = make_optimizer(optimizer).update(gradients, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = apply_updates(state.params, updates)
     counts = {name: usage(part["indices"], codebooks.size(config, name)) for name, part in quantization.items()}
     if config.freeze_codebooks:
         # The gradient is zero, but moments from before the freeze are not.
@@ -127,7 +131,7 @@ def _quantization(reconstruction: Reconstruction) -> dict[str, dict[str, Array]]
 
 
 def draw(config: TokenizerConfig, frames_bthwc: Array, key: Array) -> tuple[Array, Array]:
-    """The context frames, and `future_sample` of the others in their order, another choice for each segment; float32."""
+    """The context frames, and `future_sample` of the others in their order, chosen anew for each segment; float32."""
     context, future = jnp.split(frames_bthwc, [config.context_frames], axis=1)
     b, f = future.shape[:2]
     if config.future_sample is not None and config.future_sample < f:

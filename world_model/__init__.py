@@ -1,9 +1,9 @@
 """Tokens and actions to next tokens and rewards: the interactive world model of iVideoGPT (paper section 3)."""
 
-from world_model.adapt import fitted, pad_actions, with_reward_head
+from world_model.adapt import check_architecture, fit_params, pad_actions, with_reward_head
 from world_model.config import TransformerConfig, WorldModelConfig
 from world_model.environment import ImaginedEnv, ImaginedVectorEnv
-from world_model.imagination import Dream, Imagined, imagine, rollout
+from world_model.imagination import Imagined, RolloutState, imagine, rollout
 from world_model.layout import SequenceLayout
 from world_model.model import WorldModel
 from world_model.params import WorldModelParams, sizes
@@ -18,10 +18,10 @@ from world_model.training import (
 )
 
 __all__ = [
-    "Dream",
     "Imagined",
     "ImaginedEnv",
     "ImaginedVectorEnv",
+    "RolloutState",
     "SequenceLayout",
     "TransformerConfig",
     "TransformerState",
@@ -29,8 +29,9 @@ __all__ = [
     "WorldModelConfig",
     "WorldModelParams",
     "WorldModelState",
+    "check_architecture",
     "detokenize",
-    "fitted",
+    "fit_params",
     "imagine",
     "init",
     "init_transformer",

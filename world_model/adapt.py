@@ -1,4 +1,7 @@
-"""The same weights for another context length or action size, with or without rewards: where fine-tuning starts from a published model."""
+"""The same weights for another context length or action size, with or without rewards.
+
+This is how fine-tuning starts from a published model.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tokenizer import abstract_params
 from tokenizer import published as published_tokenizer
+from tokenizer.config import other_architecture
+from tokenizer.types import AnyArray, Params, Path
 from world_model import transformer
 from world_model.config import WorldModelConfig
 from world_model.params import WorldModelParams
@@ -36,10 +42,10 @@ def with_context_frames(
 def with_action_size(
     config: WorldModelConfig, params: WorldModelParams, action_size: int
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model for actions of A numbers: what is new of the action layer is zero, so nothing else changes.
+    """The same model for actions of A numbers: new rows of the action layer are zero, so predictions stay the same.
 
-    An action-free model gets the whole layer; one that has fewer actions predicts for `pad_actions(actions, A)` what it
-    did for the actions. Raises ValueError where numbers of the action would have to go.
+    An action-free model gets the whole layer; one with smaller actions predicts for `pad_actions(actions, A)` what it
+    predicted for the actions. Raises ValueError where A is smaller than the model's action size.
     """
     known = config.transformer.action_size
     if action_size < known or action_size < 0:
@@ -63,7 +69,7 @@ def with_action_size(
 def with_reward_head(
     config: WorldModelConfig, params: WorldModelParams, reward_head: bool = True
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model with a reward head, a new one saying zero until it has learned, or without one (data without rewards)."""
+    """The same model with a reward head, a new one saying zero until trained, or without one (data without rewards)."""
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=reward_head))
     abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
@@ -71,32 +77,49 @@ def with_reward_head(
     return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
 
 
-ARCHITECTURE = {
-    "tokenizer": (
-        "resolution", "channels", "layers_per_block", "mid_layers", "latent_channels", "norm_groups", "norm_alone", "stem_patch",
-        "future_patch", "context_mid_attention", "future_mid_attention", "max_attention_resolution", "attention_heads",
-        "quantizer", "context_codes", "future_codes", "fsq_levels", "context_skip",
-    ),
-    "transformer": ("layers", "width", "heads", "feed_forward", "place_embedding", "norm_epsilon", "rotary_base"),
-}  # fmt: skip
-"""What weights are made for; the rest of a configuration is how they are used and trained, and on what."""
+def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
+    """The weights for a configuration of the same architecture.
 
-
-def fitted(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
-    """The weights for a configuration of the same architecture: with other context frames, larger actions, with or without
-    rewards. Raises ValueError as the functions above do, and where the architecture is another one, with what differs.
+    It may have other context frames, larger actions, and rewards or none. Raises ValueError as the functions above do,
+    and where the architecture differs, with what differs.
     """
-    for part, names in ARCHITECTURE.items():
-        old, new = getattr(config, part), getattr(wanted, part)
-        if differing := [name for name in names if getattr(old, name) != getattr(new, name)]:
-            raise ValueError(f"these weights are of another {part}: leave {', '.join(differing)} as the model has them")
+    check_architecture(config, wanted)
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
-    return with_reward_head(config, params, wanted.transformer.reward_head)[1]
+    params = with_reward_head(config, params, wanted.transformer.reward_head)[1]
+    _check_shapes(wanted, params)
+    return params
 
 
-def pad_actions(actions: Array, action_size: int) -> Array:
+def check_architecture(config: WorldModelConfig, wanted: WorldModelConfig) -> None:
+    """Raise ValueError, with the settings' names, where weights of one configuration are of no use to the other."""
+    for part in ("tokenizer", "transformer"):
+        if differing := other_architecture(getattr(config, part), getattr(wanted, part)):
+            raise ValueError(f"these weights are of another {part}: leave {', '.join(differing)} as the model has them")
+
+
+def _check_shapes(wanted: WorldModelConfig, params: WorldModelParams) -> None:
+    """Raise ValueError where weights are not the arrays, by name and shape, that a configuration's model has."""
+    expected = {
+        "tokenizer": abstract_params(wanted.tokenizer),
+        "transformer": transformer.abstract(wanted.transformer, wanted.layout),
+    }
+    for part, abstract in expected.items():
+        found, needed = (_shapes(state) for state in (getattr(params, part), abstract))
+        for path in needed.keys() | found.keys():
+            if found.get(path) != needed.get(path):
+                raise ValueError(
+                    f"these weights do not fit the {part}: {'.'.join(map(str, path))} is {found.get(path, 'missing')}, "
+                    f"expected {needed.get(path, 'none')}"
+                )
+
+
+def _shapes(state: Params) -> dict[Path, tuple[int, ...]]:
+    return {path: tuple(leaf.shape) for path, leaf in nnx.to_flat_state(state)}
+
+
+def pad_actions(actions: AnyArray, action_size: int) -> Array:
     """Actions [..., a] as [..., A] with A - a zeros behind, so that data of several robots can be mixed.
 
     Raises ValueError where the actions have more than A numbers.

@@ -16,13 +16,14 @@ from world_model.config import TransformerConfig
 MASKED = np.finfo(np.float32).min / 2
 
 PIECE = 256
-"""Queries of a sequence that are answered at a time: no later key is even compared with theirs, which saves up to half of
-the work. Smaller pieces save little more and take longer to compile.
+"""Queries of a sequence that are answered at a time.
+
+No key after a piece is compared with its queries, which saves up to half of the work. Smaller pieces save little more
+and take longer to compile.
 """
 
 
-@flax.struct.dataclass
-class Cache:
+class Cache(flax.struct.PyTreeNode):
     """Keys (already rotated) and values of every layer, each [B, heads, positions, head size]; `length` are filled.
 
     The shapes never change: a token is written into its place, and attention masks what lies beyond.
@@ -84,7 +85,7 @@ def attend(
 def attend_causally(
     queries_bhqd: Array, keys_bhkd: Array, values_bhkd: Array, dropout: float, key: Array | None
 ) -> Array:
-    """Each query attends up to its own position; the queries are those of the last positions: [B, heads, Q, head size]."""
+    """Each query attends up to its own position: [B, heads, Q, head size]. The queries are of the last Q positions."""
     length, asked = keys_bhkd.shape[2], queries_bhqd.shape[2]
     pieces = []
     for index, start in enumerate(range(0, asked, PIECE)):
@@ -105,7 +106,7 @@ def drop(x: Array, rate: float, key: Array) -> Array:
     return jnp.where(halves >= round(rate * 2**16), x / (1 - rate), 0.0)
 
 
-class Attention(nnx.Module):
+class SelfAttention(nnx.Module):
     """The projections of queries, keys and values are one matrix [D, 3 D], in this order."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
@@ -146,9 +147,9 @@ class Attention(nnx.Module):
     ) -> tuple[Array, Array, Array]:
         """Write one token's key and value at `position` and attend up to it; returns the updated keys and values."""
         query, key, value = (split_heads(x, self.heads) for x in jnp.split(self.qkv(x_b1d), 3, axis=-1))
-        place = (0, 0, position, 0)
-        keys = jax.lax.dynamic_update_slice(keys_bhkd, rotate(key, table_21d), place)
-        values = jax.lax.dynamic_update_slice(values_bhkd, value, place)
+        at = (0, 0, position, 0)
+        keys = jax.lax.dynamic_update_slice(keys_bhkd, rotate(key, table_21d), at)
+        values = jax.lax.dynamic_update_slice(values_bhkd, value, at)
         allowed = (jnp.arange(keys.shape[2]) <= position)[None]
         mixed = attend(rotate(query, table_21d), keys, values, allowed, 0.0, None)
         return self.output(merge_heads(mixed)), keys, values

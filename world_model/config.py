@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from tokenizer import OptimizerConfig, TokenizerConfig
+from tokenizer.config import architecture
 from world_model.layout import SequenceLayout
 
 
@@ -13,20 +14,20 @@ from world_model.layout import SequenceLayout
 class TransformerConfig:
     """A LLaMA in a GPT-2 size. The defaults are the published 138 M; medium is 24 layers, 1024, 16, 4096: 436 M."""
 
-    layers: int = 12
-    width: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
+    layers: int = architecture(12)
+    width: int = architecture(768)
+    heads: int = architecture(12)
+    feed_forward: int = architecture(3072)
     max_positions: int = 1024
     dropout: float = 0.1  # on attention weights, in training
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
-    place_embedding: bool = False  # learned, of each place in a frame; not published, but learned from less data
-    norm_epsilon: float = 1e-6
-    rotary_base: float = 10_000.0
-    initial_std: float = 0.02  # of every matrix but the action layer, which begins at zero
-    recompute: bool = False  # a block keeps only its inputs for the backward pass, at the price of a second forward pass
-    # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits, losses: float32 always.
+    place_embedding: bool = architecture(False)  # learned, of each place in a frame; unpublished, needs less data
+    norm_epsilon: float = architecture(1e-6)
+    rotary_base: float = architecture(10_000.0)
+    initial_std: float = 0.02  # of every matrix except the action layer, which starts at zero
+    recompute: bool = False  # blocks keep only their inputs for the backward pass and run forward a second time there
+    # Of matmuls and the cache. Parameters, the stream between blocks, norms, softmax, logits and losses stay float32.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
@@ -52,7 +53,7 @@ class WorldModelConfig:
     transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
-    hidden_history: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
+    frame_masking: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
     goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
     def __post_init__(self):

@@ -17,7 +17,7 @@ from jax import Array
 
 from world_model.config import WorldModelConfig
 from world_model.frames import to_uint8
-from world_model.imagination import Dream, next_frame
+from world_model.imagination import RolloutState, next_frame
 from world_model.model import WorldModel
 from world_model.params import WorldModelParams, for_decoding
 from world_model.sampling import check_sampling
@@ -28,23 +28,24 @@ Stepped = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 """Observations, rewards, terminations, truncations, infos: what gymnasium's `step` returns."""
 
 
-@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"), donate_argnames="dream")
+@functools.partial(jax.jit, static_argnames=("config", "temperature", "top_k"), donate_argnames="state")
 def _advance(
     config: WorldModelConfig,
     params: WorldModelParams,
-    dream: Dream,
+    state: RolloutState,
     actions_ba: Array,
     key: Array,
     temperature: float,
     top_k: int | None,
-) -> tuple[Dream, Array, Array]:
-    """The next frames uint8 [B, H, W, 3] and rewards [B]; the dream is consumed, so that its cache is not copied."""
-    dream, new = next_frame(config, for_decoding(config, params), dream, actions_ba, key, temperature, top_k)
-    return dream, to_uint8(new.frame_bhwc), new.reward_b
+) -> tuple[RolloutState, Array, Array]:
+    """The next frames uint8 [B, H, W, 3] and rewards [B]; the state is consumed, so that its cache is not copied."""
+    state, new = next_frame(config, for_decoding(config, params), state, actions_ba, key, temperature, top_k)
+    assert new.reward_b is not None  # an environment takes a model with a reward head
+    return state, to_uint8(new.frame_bhwc), new.reward_b
 
 
 class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
-    """`num_envs` imagined episodes beside each other, each from a real context drawn at random.
+    """`num_envs` imagined episodes side by side, each from a real context drawn at random.
 
     Observations are the newest frames, uint8 [num_envs, H, W, 3], first the context's last one; actions float32
     [num_envs, A], clipped to [-1, 1] as the simulator does; rewards float64 in their own units. All episodes begin
@@ -69,11 +70,11 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
         """contexts: uint8 [M, S, H, W, 3], of which the model sees the last C frames.
 
         seed: as for `reset`, until a reset gives another. autoreset_mode: as in gymnasium; with NEXT_STEP, its default,
-        the step after the last begins anew and ignores its actions; with SAME_STEP the last step does so and has the last
-        frames in infos["final_obs"]. Raises ValueError where the model cannot be played, or not for so long.
+        the step after the last begins new episodes and ignores its actions; with SAME_STEP the last step does, and has
+        the last frames in infos["final_obs"]. Raises ValueError where the model cannot be played, or not for so long.
         """
         self.model, self.contexts, self.horizon, self.num_envs = model, np.asarray(contexts), horizon, num_envs
-        self.sampling = {"temperature": temperature, "top_k": top_k}
+        self.sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k}
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self._check()
@@ -82,7 +83,7 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (actions,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._dream: Dream | None = None
+        self._state: RolloutState | None = None
         super().reset(seed=seed)
 
     def _check(self) -> None:
@@ -97,22 +98,23 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
         fits = found.ndim == 5 and found.shape[1] >= frames and found.shape[2:] == (side, side, 3) and len(found) > 0
         _require(
             fits and found.dtype == np.uint8,
-            f"contexts are {found.dtype} {found.shape}: expected uint8 [M, S, {side}, {side}, 3] with S at least {frames}",
+            f"contexts are {found.dtype} {found.shape}: "
+            f"expected uint8 [M, S, {side}, {side}, 3] with S at least {frames}",
         )
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin all episodes. options: `contexts`, int [num_envs]; a `reset_mask` that leaves one out is a ValueError."""
+        """Begin all episodes. options: `contexts`, int [num_envs]. ValueError for a `reset_mask` that omits one."""
         super().reset(seed=seed)
         options = options or {}
-        together = np.all(options.get("reset_mask", True))
+        together = bool(np.all(options.get("reset_mask", True)))
         _require(together, "imagined episodes run side by side: reset all of them or none")
         return self._begin(options.get("contexts"))
 
     def step(self, actions: np.ndarray) -> Stepped:
         """Imagine the frames that the actions [num_envs, A] lead to."""
-        if self._dream is None:
+        if self._state is None:
             raise ResetNeeded("an imagined episode begins with a reset")
         if self._steps == self.horizon:
             return self._after_the_end()
@@ -122,8 +124,8 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
             f"actions of shape {actions.shape}: expected {self.action_space.shape}",
         )
         key = jax.random.fold_in(self._key, self._steps)
-        self._dream, frames, rewards = _advance(
-            self.model.config, self.model.params, self._dream, jnp.clip(actions, -1, 1), key, **self.sampling
+        self._state, frames, rewards = _advance(
+            self.model.config, self.model.params, self._state, jnp.clip(actions, -1, 1), key, **self.sampling
         )
         self._steps += 1
         # Copies, which a user may keep and change.
@@ -138,14 +140,14 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
         return observations, np.array(rewards, np.float64), *self._ends(truncated), infos
 
     def _begin(self, chosen: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """The first observations and their infos. Each episode has a key, so that its steps are drawn alike every time."""
+        """The first observations and their infos; draws the key that all steps of these episodes draw from."""
         if chosen is None:
             chosen = self.np_random.integers(len(self.contexts), size=self.num_envs)
         chosen = np.array(chosen, np.int64)
         _require(chosen.shape == (self.num_envs,), f"{chosen.size} contexts chosen for {self.num_envs} episodes")
         self._key = jax.random.key(int(self.np_random.integers(2**31)))
         frames = self.contexts[chosen]
-        self._dream, self._steps, self._frames = self.model.reset(frames, self.horizon), 0, frames[:, -1]
+        self._state, self._steps, self._frames = self.model.reset(frames, self.horizon), 0, frames[:, -1]
         return self._frames.copy(), {"context": chosen, "_context": np.ones(self.num_envs, bool)}
 
     def _after_the_end(self) -> Stepped:
@@ -166,7 +168,7 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
 class ImaginedEnv(gymnasium.Env):
     """One imagined episode at a time, for libraries that take a plain environment: a view of a vector of one.
 
-        ImaginedEnv(ImaginedVectorEnv(model, contexts, horizon, num_envs=1, autoreset_mode=AutoresetMode.DISABLED))
+    ImaginedEnv(ImaginedVectorEnv(model, contexts, horizon, num_envs=1, autoreset_mode=AutoresetMode.DISABLED))
     """
 
     metadata = METADATA

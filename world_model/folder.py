@@ -1,4 +1,4 @@
-"""A world model in a folder: the published layout, and `world_model.json` where that layout cannot say our config."""
+"""A world model in a folder: the published layout, and `world_model.json` for what that layout cannot hold."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TRANSFORMER = "transformer/model.safetensors"
 TRANSFORMER_CONFIG = "transformer/config.json"
 
 
-def load(folder: str | os.PathLike) -> tuple[WorldModelConfig, WorldModelParams]:
+def load(folder: str | os.PathLike[str]) -> tuple[WorldModelConfig, WorldModelParams]:
     """Read a folder in the published layout or one that `save` wrote.
 
-    Raises FileNotFoundError for a missing file and PublishedError (a ValueError) for a damaged file, a setting that this
-    code does not compute and a missing, extra or misshapen tensor; each names what it is about.
+    Raises FileNotFoundError for a missing file and PublishedError (a ValueError) for a damaged file, for a setting that
+    this code does not compute, and for a missing, extra or misshapen tensor; each names what it is about.
     """
     folder = pathlib.Path(folder)
     tokenizer_tensors, transformer_tensors = (_read_tensors(folder / name) for name in (TOKENIZER, TRANSFORMER))
@@ -56,7 +56,7 @@ def _with_published_tokenizer(folder: pathlib.Path) -> WorldModelConfig:
     return WorldModelConfig(tokenizer, segment_frames=segment_frames)
 
 
-def save(folder: str | os.PathLike, config: WorldModelConfig, params: WorldModelParams) -> None:
+def save(folder: str | os.PathLike[str], config: WorldModelConfig, params: WorldModelParams) -> None:
     """Write the whole folder beside its place, then move it there: a reader finds all of it or what was there before.
 
     A folder that is no world model is not replaced: FileExistsError.
@@ -104,7 +104,7 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise PublishedError(f"{path}: damaged or truncated ({error})") from None
 
 
-def _read_json(path: pathlib.Path) -> dict:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     _require(path)
     try:
         document = json.loads(path.read_text())
@@ -120,11 +120,26 @@ def _require(path: pathlib.Path) -> None:
         raise FileNotFoundError(f"{path}: no such file; a world model's folder holds {TOKENIZER} and {TRANSFORMER}")
 
 
+RENAMED = {
+    "hidden_history": "frame_masking",
+    "norm_alone": "norm_per_position",
+    "context_skip": "context_residual",
+}
+"""Settings that earlier versions wrote under another name."""
+
+
 def _read_config(path: pathlib.Path) -> WorldModelConfig:
     try:
-        return from_plain(WorldModelConfig, _read_json(path))
+        return from_plain(WorldModelConfig, _with_new_names(_read_json(path)))
     except (TypeError, ValueError) as error:
         raise PublishedError(f"{path}: {error}") from None
+
+
+def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        RENAMED.get(name, name): _with_new_names(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
 
 
 def from_plain(kind: type, values: Mapping[str, Any]) -> Any:

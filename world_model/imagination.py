@@ -27,8 +27,7 @@ from world_model.sampling import check_sampling, sample
 from world_model.symlog import symexp
 
 
-@flax.struct.dataclass
-class Imagined:
+class Imagined(flax.struct.PyTreeNode):
     """F imagined frames. `rewards_bf` is None without a reward head; tokens are vocabulary ids, slots left out."""
 
     frames_bfhwc: Array  # uint8 [B, F, H, W, 3]
@@ -53,8 +52,7 @@ class Imagined:
         return self.tokens_bfn
 
 
-@flax.struct.dataclass
-class Dream:
+class RolloutState(flax.struct.PyTreeNode):
     """Where an imagination stands: the context's features, and the cache of all tokens so far."""
 
     context: Context
@@ -75,7 +73,7 @@ def begin(
     frames_bshwc: Array,
     horizon: int,
     goal_bhwc: Array | None = None,
-) -> Dream:
+) -> RolloutState:
     """Tokenize the context that true frames and a goal make, and fill a cache with room for `horizon` future frames."""
     config.check_horizon(horizon)
     layout, transformer = config.layout, transformer_of(config, params)
@@ -83,23 +81,24 @@ def begin(
     tokens_bl = layout.context_tokens(context.tokens_bcn)
     # The future encoder has nothing to encode here.
     context = context.replace(encoder_keys=())
-    return Dream(context, transformer.prefill(transformer.embed(tokens_bl), layout.length(horizon)))
+    return RolloutState(context, transformer.prefill(transformer.embed(tokens_bl), layout.length(horizon)))
 
 
 def next_frame(
     config: WorldModelConfig,
     params: WorldModelParams,
-    dream: Dream,
+    state: RolloutState,
     actions_ba: Array | None,
     key: Array,
     temperature: float,
     top_k: int | None,
-) -> tuple[Dream, NextFrame]:
+) -> tuple[RolloutState, NextFrame]:
     """Generate the frame that the actions lead to, token by token."""
     layout, transformer = config.layout, transformer_of(config, params)
-    b = len(dream.context.tokens_bcn)
+    b = len(state.context.tokens_bcn)
     slots_bfd = transformer.embed(jnp.full((b, 1), layout.future_slot))
     if config.transformer.action_size:
+        assert actions_ba is not None
         slots_bfd = transformer.act(slots_bfd, actions_ba[:, None])
     # What can follow is a future code: the other half of the vocabulary is left out, once for all tokens.
     future_logits = transformer.head_of(layout.future_ids)
@@ -110,12 +109,12 @@ def next_frame(
         token_b = code_b + layout.future_ids.start
         return transformer.step(transformer.embed(token_b), cache), (code_b, token_b)
 
-    opened = transformer.step(slots_bfd[:, 0], dream.cache)
+    opened = transformer.step(slots_bfd[:, 0], state.cache)
     keys = jax.random.split(key, layout.tokens_per_future)
     (hidden_bd, cache), (codes_nb, tokens_nb) = jax.lax.scan(next_token, opened, keys)
-    frame = tokenizer_of(config, params).decode_future(codes_nb.T[:, None], dream.context)[:, 0]
+    frame = tokenizer_of(config, params).decode_future(codes_nb.T[:, None], state.context)[:, 0]
     reward_b = symexp(transformer.rewards(hidden_bd)) if config.transformer.reward_head else None
-    return dream.replace(cache=cache), NextFrame(tokens_nb.T, jnp.clip(frame, 0, 1), reward_b)
+    return state.replace(cache=cache), NextFrame(tokens_nb.T, jnp.clip(frame, 0, 1), reward_b)
 
 
 def _unroll(
@@ -138,10 +137,12 @@ def _unroll(
         cache, stack_bshwc = carry
         action_key, token_key = jax.random.split(turn[1])
         actions_ba = act(stack_bshwc, action_key, turn[0])
-        dream, new = next_frame(config, params, Dream(first.context, cache), actions_ba, token_key, temperature, top_k)
+        state, new = next_frame(
+            config, params, RolloutState(first.context, cache), actions_ba, token_key, temperature, top_k
+        )
         frame = to_uint8(new.frame_bhwc)
         stack_bshwc = jnp.concatenate([stack_bshwc[:, 1:], frame[:, None]], axis=1)
-        return (dream.cache, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn)
+        return (state.cache, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn)
 
     turns = (jnp.arange(horizon), jax.random.split(key, horizon))
     _, steps = jax.lax.scan(step, (first.cache, to_uint8(frames_bshwc)), turns)
@@ -177,9 +178,7 @@ def imagine(
         def act(stack_bshwc: Array, action_key: Array, k: Array) -> Array:
             return policy(stack_bshwc, action_key)
 
-        return _unroll(
-            config, params, frames_bshwc, piece_goal_bhwc, act, piece_key, horizon, temperature, top_k
-        )
+        return _unroll(config, params, frames_bshwc, piece_goal_bhwc, act, piece_key, horizon, temperature, top_k)
 
     return in_pieces(run, (context_frames_bshwc, goal_bhwc), key, max_batch)
 
@@ -225,11 +224,11 @@ reset = functools.partial(jax.jit, static_argnames=("config", "horizon"))(begin)
 def step(
     config: WorldModelConfig,
     params: WorldModelParams,
-    dream: Dream,
+    state: RolloutState,
     actions_ba: Array | None,
     key: Array,
     temperature: float,
     top_k: int | None,
-) -> tuple[Dream, NextFrame]:
-    """`next_frame`, compiled. The dream given is not consumed, so that several futures can be tried from it."""
-    return next_frame(config, for_decoding(config, params), dream, actions_ba, key, temperature, top_k)
+) -> tuple[RolloutState, NextFrame]:
+    """`next_frame`, compiled. The state given is not consumed, so that several futures can be tried from it."""
+    return next_frame(config, for_decoding(config, params), state, actions_ba, key, temperature, top_k)

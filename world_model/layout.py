@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import overload
 
 import chex
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from tokenizer.types import AnyArray, SameArray
 
 NO_LOSS = -100
 """The label of a token that no loss is taken on."""
@@ -69,7 +72,7 @@ class SequenceLayout:
         return self.context_length + self.frame_length * future_frames
 
     def future_frames(self, length: int) -> int:
-        """F of a sequence of L tokens. Raises ValueError where L is no whole number of frames."""
+        """F of a sequence of L tokens. Raises ValueError where L is not a whole number of frames."""
         frames, rest = divmod(length - self.context_length, self.frame_length)
         if frames < 0 or rest:
             raise ValueError(
@@ -123,7 +126,13 @@ class SequenceLayout:
 
     # --- frames, actions and rewards of a segment, given in the order of time -------------------------------------
 
-    def arrange(self, frames_bthwc: Array) -> Array:
+    @overload
+    def arrange(self, frames_bthwc: Array) -> Array: ...
+
+    @overload
+    def arrange(self, frames_bthwc: AnyArray) -> AnyArray: ...
+
+    def arrange(self, frames_bthwc: AnyArray) -> AnyArray:
         """Frames [B, T, ...] of a segment in the order of the sequence: as they are, or the last one first.
 
         The tokenizer is trained on frames in this order; everything in `world_model` puts them into it by itself.
@@ -139,7 +148,7 @@ class SequenceLayout:
         """Context frames that precede the future in time: C, or C - 1 and the goal, which follows it."""
         return self.context_frames - int(self.goal_first)
 
-    def future_actions(self, actions_bta: Array, future_frames: int) -> Array:
+    def future_actions(self, actions_bta: SameArray, future_frames: int) -> SameArray:
         """The actions [B, F, A] that lead to the future frames: frame k of them takes action C - 1 + k.
 
         actions_bta: [B, T, A], counted over the whole segment; T at least C - 1 + F, the rest is unused. With the goal
@@ -154,7 +163,7 @@ class SequenceLayout:
             )
         return actions_bta[:, first : first + future_frames]
 
-    def future_rewards(self, rewards_bt: Array) -> Array:
+    def future_rewards(self, rewards_bt: SameArray) -> SameArray:
         """The rewards [B, F] of arriving at the future frames, from those of arriving at all frames [B, T]."""
         future_frames = rewards_bt.shape[1] - self.context_frames
         return rewards_bt[:, self.frames_before : self.frames_before + future_frames]
@@ -185,7 +194,7 @@ class SequenceLayout:
         return tokens_bl[:, self.context_positions()], future_codes
 
     def hide_frames(self, tokens_bl: Array, hidden_bf: Array) -> Array:
-        """The same but for the hidden future frames, whose every code becomes [S1], which else never stands there."""
+        """The same, with all codes of the hidden future frames replaced by [S1], which otherwise never occurs there."""
         positions = self.future_positions(hidden_bf.shape[1])
         hidden_bfn = jnp.where(hidden_bf[..., None], self.context_slot, tokens_bl[:, positions])
         return tokens_bl.at[:, positions].set(hidden_bfn)

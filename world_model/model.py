@@ -1,4 +1,4 @@
-"""A world model as one object: what a user loads, plays and saves. Training and imagination inside are pure functions."""
+"""A world model as one object to load, play and save. Inside, training and imagination are pure functions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tokenizer.types import AnyArray
 from world_model import folder as folders
 from world_model import imagination, scoring, training
 from world_model.adapt import with_action_size, with_context_frames
 from world_model.config import WorldModelConfig
-from world_model.imagination import Dream, Imagined
+from world_model.imagination import Imagined, RolloutState
 from world_model.params import WorldModelParams
 
 
@@ -35,15 +36,15 @@ class WorldModel:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         context_frames: int | None = None,
         action_size: int | None = None,
         goal_conditioned: bool | None = None,
     ) -> WorldModel:
         """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does.
 
-        context_frames C and action_size A: make it a model of others than it has been trained for, as
-        `world_model.adapt` does; ValueError where that cannot be. goal_conditioned: whether the context begins with the
+        context_frames C and action_size A: change them from what the model was trained for, as `world_model.adapt`
+        does; ValueError where that cannot be. goal_conditioned: whether the context begins with the
         goal, which no published file says; None: as `save` wrote it, no for a published folder.
         """
         config, params = folders.load(folder)
@@ -55,39 +56,44 @@ class WorldModel:
             config = dataclasses.replace(config, goal_conditioned=goal_conditioned)
         return cls(config, params)
 
-    def save(self, folder: str | os.PathLike) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once."""
         folders.save(folder, self.config, self.params)
 
-    def tokenize(self, frames: Array) -> tuple[Array, Array]:
+    def tokenize(self, frames: AnyArray) -> tuple[Array, Array]:
         """Tokens and labels, int32 [B, L] each, of frames [B, T, H, W, 3]; a label of -100 means no loss.
 
         Frames are in the order of time, also for a goal-conditioned model, whose goal is the last one.
         """
         return scoring.tokenize(self.config, self.params, frames)
 
-    def detokenize(self, tokens: Array) -> Array:
+    def detokenize(self, tokens: AnyArray) -> Array:
         """Frames float32 [B, T, H, W, 3] of tokens int32 [B, L]; not clipped."""
         return scoring.detokenize(self.config, self.params, tokens)
 
-    def score(self, tokens: Array, actions: Array | None = None) -> tuple[Array, Array | None]:
+    def score(self, tokens: AnyArray, actions: AnyArray | None = None) -> tuple[Array, Array | None]:
         """Teacher forcing: logits [B, (n + 1) F, V] from the first [S2] on, rewards [B, F] or None.
 
         actions: [B, T or T - 1, A], counted over the whole segment; None for an action-free model.
         """
         return scoring.score(self.config, self.params, tokens, actions)
 
-    def reset(self, context_frames: Array, horizon: int | None = None, goal: Array | None = None) -> Dream:
+    def reset(self, context_frames: AnyArray, horizon: int | None = None, goal: AnyArray | None = None) -> RolloutState:
         """Begin to imagine after context frames [B, C, H, W, 3]. horizon: frames to leave room for; None: all that fit.
 
-        goal: the frame [B, H, W, 3] to arrive at, of a goal-conditioned model; its context frames are then [B, C - 1, ...].
+        goal: for a goal-conditioned model, the frame [B, H, W, 3] to arrive at; its context frames are [B, C - 1, ...].
         """
         fits = self.config.layout.longest_horizon(self.config.transformer.max_positions)
         return imagination.reset(self.config, self.params, context_frames, fits if horizon is None else horizon, goal)
 
     def step(
-        self, state: Dream, action: Array | None, key: Array, temperature: float = 1.0, top_k: int | None = 100
-    ) -> tuple[Dream, Array, Array | None]:
+        self,
+        state: RolloutState,
+        action: AnyArray | None,
+        key: Array,
+        temperature: float = 1.0,
+        top_k: int | None = 100,
+    ) -> tuple[RolloutState, Array, Array | None]:
         """One frame further: the new state, the frame float32 [B, H, W, 3] in [0, 1], the reward [B] or None.
 
         action: [B, A]; None for an action-free model. The given state stays usable. Raises ValueError where the state
@@ -97,7 +103,7 @@ class WorldModel:
         state, new = imagination.step(self.config, self.params, state, action, key, temperature, top_k)
         return state, new.frame_bhwc, new.reward_b
 
-    def _check_room(self, state: Dream) -> None:
+    def _check_room(self, state: RolloutState) -> None:
         layout, length = self.config.layout, int(state.cache.length)
         if length + layout.frame_length > state.cache.positions:
             raise ValueError(
@@ -107,19 +113,19 @@ class WorldModel:
 
     def rollout(
         self,
-        context_frames: Array,
-        actions: Array | None,
+        context_frames: AnyArray,
+        actions: AnyArray | None,
         key: Array,
         temperature: float = 1.0,
         top_k: int | None = 100,
         horizon: int | None = None,
         max_batch: int | None = None,
-        goal: Array | None = None,
+        goal: AnyArray | None = None,
     ) -> Imagined:
         """Imagine under given actions [B, F, A]; `.frames` uint8, `.rewards`, `.tokens` of F frames.
 
         An action-free model takes None and a horizon F. max_batch: at most so many rows in memory at a time, as
-        `world_model.rollout` does. goal: [B, H, W, 3], as in `reset`. Raises ValueError for a horizon that does not fit.
+        `world_model.rollout` does. goal: [B, H, W, 3], as in `reset`. Raises ValueError if the horizon does not fit.
         """
         if actions is None:
             if horizon is None:
@@ -133,16 +139,16 @@ class WorldModel:
 
     def imagine(
         self,
-        context_frames: Array,
+        context_frames: AnyArray,
         policy: Callable[[Array, Array], Array],
         key: Array,
         horizon: int,
         temperature: float = 1.0,
         top_k: int | None = 100,
         max_batch: int | None = None,
-        goal: Array | None = None,
+        goal: AnyArray | None = None,
     ) -> Imagined:
-        """Imagine under a policy, as `world_model.imagine` does; another function object is compiled anew."""
+        """Imagine under a policy, as `world_model.imagine` does; each new function object is compiled anew."""
         if not isinstance(policy, jax.tree_util.Partial):
             policy = jax.tree_util.Partial(policy)
         return imagination.imagine(

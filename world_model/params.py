@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import flax.struct
 import jax
-from flax import nnx
 
 import tokenizer
 from tokenizer import CompressiveTokenizer
+from tokenizer.types import Params
 from world_model import transformer
 from world_model.config import WorldModelConfig
 from world_model.transformer import Transformer
 
 
-@flax.struct.dataclass
-class WorldModelParams:
+class WorldModelParams(flax.struct.PyTreeNode):
     """All that imagination needs."""
 
-    tokenizer: nnx.State
-    transformer: nnx.State
+    tokenizer: Params
+    transformer: Params
 
 
 def tokenizer_of(config: WorldModelConfig, params: WorldModelParams) -> CompressiveTokenizer:

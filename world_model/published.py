@@ -1,17 +1,19 @@
 """The published layout of a transformer: `config.json` and `model.safetensors` (Hugging Face names).
 
 Action-free: a LlamaForCausalLM. With actions or rewards: the same under `llm.`, and the layers beside it. Every tensor
-is used exactly once; matrices stand transposed there, and our fused ones are several.
+is used exactly once; there, matrices are transposed, and each of our fused ones is several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
 from tokenizer.published import PublishedError, check
+from tokenizer.types import Params, Path
 from world_model import transformer
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
@@ -37,7 +39,7 @@ REQUIRED = {
 }
 
 
-def to_config(published: Mapping, tensors: Mapping[str, np.ndarray], vocabulary: int) -> TransformerConfig:
+def to_config(published: Mapping[str, Any], tensors: Mapping[str, np.ndarray], vocabulary: int) -> TransformerConfig:
     """The configuration that a config.json and the tensors beside it describe; the tokenizer says the vocabulary."""
     missing = sorted(REQUIRED - published.keys())
     if missing:
@@ -49,8 +51,8 @@ def to_config(published: Mapping, tensors: Mapping[str, np.ndarray], vocabulary:
         raise PublishedError(f"transformer/config.json: {differing} is not what this transformer computes")
     if published.get("vocab_size", vocabulary) != vocabulary:
         raise PublishedError(
-            f"transformer/config.json: vocab_size is {published['vocab_size']}, but the tokenizer's codes and slots are "
-            f"{vocabulary}"
+            f"transformer/config.json: vocab_size is {published['vocab_size']}, "
+            f"but the tokenizer's codes and slots are {vocabulary}"
         )
     action_size = _action_size(published["hidden_size"], tensors)
     try:
@@ -87,7 +89,7 @@ def _action_size(width: int, tensors: Mapping[str, np.ndarray]) -> int:
     return 0
 
 
-def from_config(config: TransformerConfig, vocabulary: int) -> dict:
+def from_config(config: TransformerConfig, vocabulary: int) -> dict[str, Any]:
     """The config.json of a transformer; the sizes of the layers beside it are in the tensors."""
     return FIXED | {
         "architectures": ["LlamaForCausalLM"],
@@ -106,10 +108,10 @@ def from_config(config: TransformerConfig, vocabulary: int) -> dict:
     }
 
 
-def _names(config: TransformerConfig) -> list[tuple[tuple, tuple[str, ...], bool]]:
-    """One row a parameter: its path here, the published tensors it is made of, whether they are transposed."""
+def _names(config: TransformerConfig) -> list[tuple[Path, tuple[str, ...], bool]]:
+    """One row per parameter: its path here, the published tensors it is made of, whether they are transposed."""
     llama = "llm." if config.action_size or config.reward_head else ""
-    rows = [
+    rows: list[tuple[Path, tuple[str, ...], bool]] = [
         (("embedding", "embedding"), (f"{llama}model.embed_tokens.weight",), False),
         (("norm", "scale"), (f"{llama}model.norm.weight",), False),
         (("head", "kernel"), (f"{llama}lm_head.weight",), True),
@@ -137,7 +139,7 @@ def _names(config: TransformerConfig) -> list[tuple[tuple, tuple[str, ...], bool
 def _expected_shapes(config: TransformerConfig, layout: SequenceLayout) -> dict[str, tuple[int, ...]]:
     """The published name and shape of every tensor."""
     flat = dict(nnx.to_flat_state(transformer.abstract(config, layout)))
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, names, transposed in _names(config):
         shape = flat[path].shape
         part = (*shape[:-1], shape[-1] // len(names))
@@ -145,10 +147,10 @@ def _expected_shapes(config: TransformerConfig, layout: SequenceLayout) -> dict[
     return shapes
 
 
-def import_params(config: TransformerConfig, layout: SequenceLayout, tensors: Mapping[str, np.ndarray]) -> nnx.State:
+def import_params(config: TransformerConfig, layout: SequenceLayout, tensors: Mapping[str, np.ndarray]) -> Params:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
     check("transformer", tensors, _expected_shapes(config, layout))
-    params = {}
+    params: dict[Path, np.ndarray] = {}
     for path, names, transposed in _names(config):
         parts = [tensors[name].astype(np.float32) for name in names]
         params[path] = np.concatenate([part.T if transposed else part for part in parts], axis=-1)
@@ -156,10 +158,10 @@ def import_params(config: TransformerConfig, layout: SequenceLayout, tensors: Ma
     return nnx.from_flat_state([(path, variable.replace(params[path])) for path, variable in flat])
 
 
-def export_params(config: TransformerConfig, params: nnx.State) -> dict[str, np.ndarray]:
+def export_params(config: TransformerConfig, params: Params) -> dict[str, np.ndarray]:
     """The same parameters as published tensors; importing them again gives the very same bits."""
     flat = {path: np.asarray(variable[...]) for path, variable in nnx.to_flat_state(params)}
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for path, names, transposed in _names(config):
         for name, part in zip(names, np.split(flat[path], len(names), axis=-1), strict=True):
             tensors[name] = np.ascontiguousarray(part.T if transposed else part)

@@ -1,4 +1,4 @@
-"""Draws a token from its logits: temperature, top-k, greedy.
+"""Drawing a token from its logits: temperature, top-k, greedy.
 
 The generated tokens of a frame are always future codes. The published code draws from the whole vocabulary and has no
 picture for the other ids when one comes up; a trained model gives those ids no mass worth naming, so leaving them out
@@ -14,7 +14,7 @@ from jax import Array
 
 
 def sample(logits_bv: Array, key: Array, temperature: float, top_k: int | None) -> Array:
-    """One index [B] int32 in [0, V) a row.
+    """One index per row: [B] int32 in [0, V).
 
     temperature 0 is greedy (the first largest logit) and leaves the key alone. top_k keeps the k largest logits of a
     row and all that equal the least of them; None or anything from V up keeps all.
@@ -37,7 +37,7 @@ def check_sampling(temperature: float, top_k: int | None) -> None:
 def draw(logits_bv: Array, kept_bv: Array, key: Array) -> Array:
     """An index [B] of a kept entry, with the softmax of the kept logits as its probability.
 
-    By the cumulative distribution and one uniform number a row: far cheaper than one Gumbel number a logit.
+    By the cumulative distribution and one uniform number per row: far cheaper than one Gumbel number per logit.
     """
     top = jnp.max(logits_bv, axis=-1, keepdims=True)
     cumulative = jnp.cumsum(jnp.where(kept_bv, jnp.exp(logits_bv - top), 0.0), axis=-1)
@@ -50,7 +50,7 @@ def draw(logits_bv: Array, kept_bv: Array, key: Array) -> Array:
 def kth_largest(x_bv: Array, k: int) -> Array:
     """The k-th largest entry [B] of each row, ties counted.
 
-    XLA's top-k on a CPU sorts (9 ms for 32 rows of 2002, more than the rest of a token), so bisection stands there.
+    XLA's top-k on a CPU sorts (9 ms for 32 rows of 2002, more than the rest of a token), so it uses bisection instead.
     """
     return jax.lax.platform_dependent(
         x_bv,

@@ -19,7 +19,7 @@ from world_model.transformer import Transformer
 
 
 def tokens_of(layout: SequenceLayout, tokenizer: CompressiveTokenizer, frames_bthwc: Array) -> Array:
-    """Token ids int32 [B, L] of frames [B, T, H, W, 3] in the order of time, uint8 or float32 in [0, 1]; T at least C."""
+    """Token ids int32 [B, L] of frames [B, T, H, W, 3] in the order of time, uint8 or float32 in [0, 1]; T >= C."""
     frames = to_float(layout.arrange(frames_bthwc))
     context = tokenizer.encode_context(frames[:, : layout.context_frames])
     return layout.join(context.tokens_bcn, tokenizer.encode_future(frames[:, layout.context_frames :], context))
@@ -33,6 +33,7 @@ def future_hidden(
     slots = layout.slot_positions(future_frames)
     embeddings = transformer.embed(tokens_bl)
     if transformer.config.action_size:
+        assert actions_bta is not None
         chex.assert_rank(actions_bta, 3)
         actions_bfa = layout.future_actions(actions_bta, future_frames)
         embeddings = embeddings.at[:, slots].set(transformer.act(embeddings[:, slots], actions_bfa))

@@ -10,11 +10,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax import Array
 
 import tokenizer
 from tokenizer import TokenizerState, make_optimizer
+from tokenizer.optimizer import apply_updates
+from tokenizer.types import Params
 from world_model import transformer
 from world_model.config import WorldModelConfig
 from world_model.params import WorldModelParams
@@ -22,17 +23,15 @@ from world_model.scoring import future_hidden, reward_of, tokens_of
 from world_model.symlog import symlog
 
 
-@flax.struct.dataclass
-class TransformerState:
+class TransformerState(flax.struct.PyTreeNode):
     """Everything that training the transformer changes."""
 
-    params: nnx.State
+    params: Params
     optimizer: optax.OptState
     step: Array  # int32: updates done
 
 
-@flax.struct.dataclass
-class WorldModelState:
+class WorldModelState(flax.struct.PyTreeNode):
     """Both parts; each is trained by its own step."""
 
     tokenizer: TokenizerState
@@ -66,31 +65,31 @@ def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
     return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "collect"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "constrain_gradients"), donate_argnames="state")
 def transformer_train_step(
     config: WorldModelConfig,
     state: TransformerState,
-    tokenizer_params: nnx.State,
+    tokenizer_params: Params,
     frames_bthwc: Array,
     actions_bta: Array | None,
     rewards_bt: Array | None,
     key: Array,
-    collect: Callable[[nnx.State], nnx.State] | None = None,
+    constrain_gradients: Callable[[Params], Params] | None = None,
 ) -> tuple[TransformerState, dict[str, Array]]:
     """One update on segments; the state is donated, the tokenizer stays as it is.
 
     frames_bthwc: uint8 [B, T, H, W, 3] in the order of time, also with a goal, which is the last.
     actions_bta: [B, T or T - 1, A] in [-1, 1], unused without an action layer.
     rewards_bt: [B, T] of arriving at each frame, in their own units, unused without a reward head.
-    collect: applied to the gradients, which on several devices have to be told where to lie.
+    constrain_gradients: applied to the gradients, to say on which devices they lie where there are several.
     Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
     """
     config.check_horizon(frames_bthwc.shape[1] - config.layout.context_frames)
     tokens_bl = tokens_of(config.layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
-    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, collect)
+    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, constrain_gradients)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "collect"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("config", "constrain_gradients"), donate_argnames="state")
 def token_train_step(
     config: WorldModelConfig,
     state: TransformerState,
@@ -98,36 +97,38 @@ def token_train_step(
     actions_bta: Array | None,
     rewards_bt: Array | None,
     key: Array,
-    collect: Callable[[nnx.State], nnx.State] | None = None,
+    constrain_gradients: Callable[[Params], Params] | None = None,
 ) -> tuple[TransformerState, dict[str, Array]]:
     """`transformer_train_step` on segments that are tokenized already: int32 [B, L], as `tokenize` gives them."""
     config.check_horizon(config.layout.future_frames(tokens_bl.shape[1]))
 
-    def objective(params: nnx.State):
+    def objective(params: Params) -> tuple[Array, dict[str, Array]]:
         metrics = losses(config, params, tokens_bl, actions_bta, rewards_bt, key)
         return metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0), metrics
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-    gradients = gradients if collect is None else collect(gradients)
+    gradients = gradients if constrain_gradients is None else constrain_gradients(gradients)
     updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
-    return TransformerState(optax.apply_updates(state.params, updates), optimizer, state.step + 1), metrics
+    return TransformerState(apply_updates(state.params, updates), optimizer, state.step + 1), metrics
 
 
 def losses(
     config: WorldModelConfig,
-    params: nnx.State,
+    params: Params,
     tokens_bl: Array,
     actions_bta: Array | None,
     rewards_bt: Array | None,
     key: Array | None,
 ) -> dict[str, Array]:
-    """Scalars: `cross_entropy` over everything after the first [S2], `token_accuracy` over the frames' own tokens and,
-    with a reward head, `reward_loss`: the squared error of symlog rewards (paper equation 7). A key turns dropout on.
+    """Scalars: `cross_entropy` over everything after the first [S2], `token_accuracy` over the frames' own tokens.
+
+    With a reward head also `reward_loss`, the squared error of symlog rewards (paper equation 7). A key turns dropout
+    on.
     """
     layout = config.layout
     model = transformer.merge(config.transformer, layout, params)
-    seen_bl = tokens_bl if key is None else _with_hidden_history(config, tokens_bl, jax.random.fold_in(key, 1))
+    seen_bl = tokens_bl if key is None else _with_masked_frames(config, tokens_bl, jax.random.fold_in(key, 1))
     hidden_bld = future_hidden(layout, model, seen_bl, actions_bta, key)
     # Each hidden state predicts the next token; the last one of the segment has none to predict.
     labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]
@@ -139,6 +140,7 @@ def losses(
         "token_accuracy": jnp.mean(chosen >= logits.max(-1), where=frame_tokens),
     }
     if config.transformer.reward_head:
+        assert rewards_bt is not None  # a reward head learns from data with rewards
         predicted = reward_of(layout, model, hidden_bld)
         target = symlog(layout.future_rewards(rewards_bt))
         chex.assert_equal_shape([predicted, target])
@@ -146,15 +148,15 @@ def losses(
     return metrics
 
 
-def _with_hidden_history(config: WorldModelConfig, tokens_bl: Array, key: Array) -> Array:
+def _with_masked_frames(config: WorldModelConfig, tokens_bl: Array, key: Array) -> Array:
     """What the transformer sees of a batch: some segments lack some future frames, from none to all of them.
 
     A step moves the arm by about a pixel, so that repeating the last frame's codes is nearly right, and a young model
     settles there and ignores the actions. What it cannot repeat, it has to work out from all actions so far.
     """
-    if not config.hidden_history:
+    if not config.frame_masking:
         return tokens_bl
     rate_key, frame_key = jax.random.split(key)
     shape = (len(tokens_bl), config.layout.future_frames(tokens_bl.shape[1]))
-    rate_b1 = config.hidden_history * jax.random.uniform(rate_key, (shape[0], 1))
+    rate_b1 = config.frame_masking * jax.random.uniform(rate_key, (shape[0], 1))
     return config.layout.hide_frames(tokens_bl, jax.random.uniform(frame_key, shape) < rate_b1)

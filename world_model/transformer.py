@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from world_model.attention import Attention, Cache, rotary_table
+from tokenizer.types import Params
+from world_model.attention import Cache, SelfAttention, rotary_table
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
 
@@ -36,11 +37,11 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and feed-forward, each behind an RMSNorm and added to the stream."""
+    """Self-attention and feed-forward, each behind an RMSNorm and added to the stream."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         self.attention_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
-        self.attention = Attention(config, rngs=rngs)
+        self.attention = SelfAttention(config, rngs=rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
 
@@ -52,7 +53,9 @@ class Block(nnx.Module):
         x_bld = x_bld[:, first:] + mixed
         return x_bld + self.feed_forward(self.feed_forward_norm(x_bld)), keys, values
 
-    def step(self, x_b1d: Array, table_21d: Array, keys_bhkd: Array, values_bhkd: Array, position: Array):
+    def step(
+        self, x_b1d: Array, table_21d: Array, keys_bhkd: Array, values_bhkd: Array, position: Array
+    ) -> tuple[Array, Array, Array]:
         """One token against the cache: the stream [B, 1, D] and the updated keys and values."""
         normed = self.attention_norm(x_b1d)
         mixed, keys, values = self.attention.step(normed, table_21d, keys_bhkd, values_bhkd, position)
@@ -101,6 +104,7 @@ class Transformer(nnx.Module):
         """
         if not self.config.action_size:
             return slots_bfd
+        assert actions_bfa is not None
         chex.assert_shape(actions_bfa, (*slots_bfd.shape[:2], self.config.action_size))
         return slots_bfd + self.action(actions_bfa)
 
@@ -108,7 +112,7 @@ class Transformer(nnx.Module):
         """The last hidden states [B, L - first, D] from position `first` on. A key turns dropout on."""
         table = jnp.asarray(rotary_table(self.config, embeddings_bld.shape[1]))
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        x = self._placed(embeddings_bld, jnp.arange(embeddings_bld.shape[1]))
+        x = self._add_place(embeddings_bld, jnp.arange(embeddings_bld.shape[1]))
         for index, (block, block_key) in enumerate(zip(self.blocks, keys, strict=True)):
             call = jax.checkpoint(block, static_argnums=2) if self.config.recompute else block
             x, _, _ = call(x, table, first if index == len(self.blocks) - 1 else 0, block_key)
@@ -118,7 +122,7 @@ class Transformer(nnx.Module):
         """A cache with room for `positions` tokens, filled with the given ones."""
         length = embeddings_bld.shape[1]
         table = jnp.asarray(rotary_table(self.config, length))
-        x, cached = self._placed(embeddings_bld, jnp.arange(length)), []
+        x, cached = self._add_place(embeddings_bld, jnp.arange(length)), []
         for block in self.blocks[:-1]:
             x, keys, values = block(x, table)
             cached.append((keys, values))
@@ -132,15 +136,19 @@ class Transformer(nnx.Module):
         """The last hidden state [B, D] of one more token, and the cache with it."""
         table = jnp.asarray(rotary_table(self.config, cache.positions))
         here = jax.lax.dynamic_slice_in_dim(table, cache.length, 1, axis=1)
-        x, keys, values = self._placed(embedding_bd[:, None], cache.length[None]), [], []
+        x, keys, values = self._add_place(embedding_bd[:, None], cache.length[None]), [], []
         for block, layer_keys, layer_values in zip(self.blocks, cache.keys, cache.values, strict=True):
             x, layer_keys, layer_values = block.step(x, here, layer_keys, layer_values, cache.length)
             keys.append(layer_keys)
             values.append(layer_values)
         return self.norm(x)[:, 0], Cache(tuple(keys), tuple(values), cache.length + 1)
 
-    def _placed(self, embeddings_bld: Array, positions_l: Array) -> Array:
-        return embeddings_bld + self.place(self.layout.place(positions_l)) if self.config.place_embedding else embeddings_bld
+    def _add_place(self, embeddings_bld: Array, positions_l: Array) -> Array:
+        return (
+            embeddings_bld + self.place(self.layout.place(positions_l))
+            if self.config.place_embedding
+            else embeddings_bld
+        )
 
     def head_of(self, ids: slice) -> Callable[[Array], Array]:
         """`head` for some of the vocabulary only: hidden states [..., D] to logits [..., ids], float32."""
@@ -152,9 +160,10 @@ class Transformer(nnx.Module):
         return self.reward(hidden_bfd)[..., 0]
 
 
-def for_decoding(config: TransformerConfig, params: nnx.State) -> nnx.State:
-    """The same parameters with their matrices in the compute dtype: a loop that reads them all for every token should
-    not convert them for every token.
+def for_decoding(config: TransformerConfig, params: Params) -> Params:
+    """The same parameters with their matrices in the compute dtype.
+
+    A loop that reads them all for every token should not convert them for every token.
     """
     if config.compute_dtype == "float32":
         return params
@@ -168,21 +177,21 @@ def for_decoding(config: TransformerConfig, params: nnx.State) -> nnx.State:
 
 
 @functools.lru_cache(maxsize=64)
-def _graph(config: TransformerConfig, layout: SequenceLayout) -> tuple[nnx.GraphDef, nnx.State]:
+def _graph(config: TransformerConfig, layout: SequenceLayout) -> tuple[nnx.GraphDef[Transformer], Params]:
     model = nnx.eval_shape(lambda: Transformer(config, layout, rngs=nnx.Rngs(0)))
     return nnx.split(model)
 
 
-def abstract(config: TransformerConfig, layout: SequenceLayout) -> nnx.State:
+def abstract(config: TransformerConfig, layout: SequenceLayout) -> Params:
     """The parameters' names, shapes and dtypes, without any array."""
     return _graph(config, layout)[1]
 
 
-def merge(config: TransformerConfig, layout: SequenceLayout, params: nnx.State) -> Transformer:
+def merge(config: TransformerConfig, layout: SequenceLayout, params: Params) -> Transformer:
     """The transformer with the given parameters; cheap, no initialisation."""
     return nnx.merge(_graph(config, layout)[0], params)
 
 
-def init_params(config: TransformerConfig, layout: SequenceLayout, key: Array) -> nnx.State:
+def init_params(config: TransformerConfig, layout: SequenceLayout, key: Array) -> Params:
     """Fresh parameters."""
     return nnx.state(Transformer(config, layout, rngs=nnx.Rngs(key)), nnx.Param)

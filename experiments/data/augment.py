@@ -1,4 +1,4 @@
-"""Random resized crop and colour jitter, drawn once a sequence: its frames all change alike (paper section 4.1)."""
+"""Random resized crop and colour jitter, drawn once per sequence: all its frames change alike (paper section 4.1)."""
 
 from __future__ import annotations
 
@@ -34,18 +34,21 @@ Box = tuple[float, float, float, float]
 
 def augment(frames_thwc: np.ndarray, resolution: int, kind: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """uint8 [T, H, W, 3] to uint8 [T, resolution, resolution, 3]: one crop and one change of colours for all frames."""
-    box = draw_box(*frames_thwc.shape[1:3], kind, rng)
-    return changed(frames_thwc, resolution, box, draw_colours(frames_thwc, kind, rng))
+    height, width = frames_thwc.shape[1:3]
+    box = draw_box(height, width, kind, rng)
+    return crop_and_colour(frames_thwc, resolution, box, draw_colours(frames_thwc, kind, rng))
 
 
 def resize(frames_thwc: np.ndarray, resolution: int) -> np.ndarray:
     """The whole picture as a square, antialiased; uint8 [T, resolution, resolution, 3]."""
     if frames_thwc.shape[1:3] == (resolution, resolution):
         return frames_thwc
-    return changed(frames_thwc, resolution, (0, 0, frames_thwc.shape[2], frames_thwc.shape[1]))
+    return crop_and_colour(frames_thwc, resolution, (0, 0, frames_thwc.shape[2], frames_thwc.shape[1]))
 
 
-def changed(frames_thwc: np.ndarray, resolution: int, box: Box, colours: np.ndarray | None = None) -> np.ndarray:
+def crop_and_colour(
+    frames_thwc: np.ndarray, resolution: int, box: Box, colours: np.ndarray | None = None
+) -> np.ndarray:
     """A box of each frame as a square, antialiased, its colours times a matrix [3, 4] whose last column is added.
 
     Pillow does both in C without the interpreter's lock, so that threads share the work; it rounds and clips to uint8.
@@ -54,7 +57,7 @@ def changed(frames_thwc: np.ndarray, resolution: int, box: Box, colours: np.ndar
     frames = np.empty((len(frames_thwc), *size, 3), np.uint8)
     for frame, into in zip(frames_thwc, frames, strict=True):
         image = Image.fromarray(np.ascontiguousarray(frame)).resize(size, Image.Resampling.BILINEAR, box=box)
-        into[:] = image if matrix is None else image.convert("RGB", matrix)
+        into[:] = np.asarray(image if matrix is None else image.convert("RGB", matrix))
     return frames
 
 
@@ -70,7 +73,7 @@ def draw_box(height: int, width: int, kind: Augmentation, rng: np.random.Generat
 def draw_colours(frames_thwc: np.ndarray, kind: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """A matrix [3, 4] that turns hue, then changes saturation, contrast and brightness; the last column is added.
 
-    Contrast is about the mean grey of the sequence, so that it does not flicker. All four are linear in the colours, and
+    Contrast is about the mean grey of the sequence, so that it does not flicker. All four are linear in the colours, so
     one matrix does them at once.
     """
     brightness, contrast, saturation = (

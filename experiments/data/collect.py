@@ -1,4 +1,4 @@
-"""Data sets of Meta-World, a folder a task, played in several processes; what is whole is never played again."""
+"""Data sets of simulators, one folder per task, played in several processes; what is whole is never played again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import queue
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
-from agent.events import Clock, Progress
-from experiments.camera import Quality
-from experiments.data.convert import convert, described, remade
-from experiments.data.converters.metaworld import Collection, metaworld
+from agent.events import Progress
+from experiments.data.convert import convert, describe, describe_damage
+from experiments.data.converters.played import Collection, play_episodes, select_playable
+from experiments.data.recording import DataError
 from experiments.data.writer import StoreWriter
-from experiments.metaworld import MetaWorld
+from experiments.envs.camera import Quality
+from experiments.envs.registry import make_simulator, suite_of
 
 SHARD_BYTES = 10_000_000
 """About eight episodes of 64 pixels: what a process that is killed loses at most."""
@@ -25,7 +26,7 @@ class Made:
     """A data set is whole."""
 
     said: str
-    """What is in it, what was skipped and why, and which damaged shards were made again."""
+    """What is in it, what was left out or skipped and why, and which damaged shards were made again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +35,17 @@ class TaskSet:
 
     task: str
     folder: pathlib.Path
-    wanted: Collection
+    collection: Collection
     render_quality: Quality = "fast"
     resolution: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """How many episodes of a task were done, or turned out to be none of it, since the last one that was tallies."""
+
+    done: int = 0
+    left_out: int = 0
 
 
 def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress | Made]:
@@ -45,36 +54,46 @@ def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress | M
     Raises DataError where a folder holds another data set, or where a task cannot be played.
     """
     spawn = multiprocessing.get_context("spawn")  # a fork would share the graphics context
-    total, done = sum(each.wanted.episodes for each in sets), 0
+    total, done = sum(each.collection.episodes for each in sets), 0
     with spawn.Manager() as manager, ProcessPoolExecutor(workers, spawn) as pool:
-        told = manager.Queue()
-        waiting = {pool.submit(_collect, each, told) for each in sets}
+        tallies = manager.Queue()
+        waiting = {pool.submit(_collect, each, tallies) for each in sets}
         try:
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield Made(future.result())
-                while not told.empty():
-                    done += told.get()
-                yield Progress(Clock(), "episodes", done, total)
+                while not tallies.empty():
+                    tally = tallies.get()
+                    done, total = done + tally.done, total - tally.left_out
+                yield Progress("episodes", done, total)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(wanted: TaskSet, told: queue.Queue) -> str:
-    """One task, in a process of its own; tells of each episode, and gives what is to be said in the end."""
+def _collect(task_set: TaskSet, tallies: queue.Queue[Tally]) -> str:
+    """Make one set, in a process of its own; tells of each episode, and returns what is to be said in the end."""
+    env = make_simulator(task_set.task, task_set.render_quality, task_set.resolution)
+    collection = select_playable(env, task_set.collection)
+    said = []
+    if left_out := task_set.collection.episodes - collection.episodes:
+        tallies.put(Tally(left_out=left_out))
+        said.append(f"{task_set.task} has no scripted policy: its scripted and noisy episodes are left out")
+    if not collection.episodes:
+        raise DataError(
+            f"{task_set.task}: none of the episodes that were asked for can be played; --random N asks for more"
+        )
     settings = {
-        "format": "metaworld",
-        "task": wanted.task,
-        "render_quality": wanted.render_quality,
-        "resolution": wanted.resolution,
-        **dataclasses.asdict(wanted.wanted),
+        "format": suite_of(task_set.task).name,
+        "task": task_set.task,
+        "render_quality": task_set.render_quality,
+        "resolution": task_set.resolution,
+        **dataclasses.asdict(collection),
     }
-    env = MetaWorld(wanted.task, wanted.render_quality, wanted.resolution)
-    with StoreWriter(wanted.folder, settings, SHARD_BYTES) as writer:
-        said = remade(writer)
-        for _ in convert(metaworld(env, wanted.wanted), writer):
-            told.put(1)
-        said.append(described(wanted.folder, writer))
+    with StoreWriter(task_set.folder, settings, SHARD_BYTES) as writer:
+        said += describe_damage(writer)
+        for _ in convert(play_episodes(env, collection), writer):
+            tallies.put(Tally(done=1))
+        said.append(describe(task_set.folder, writer))
     env.close()
     return "\n".join(said)

@@ -1,4 +1,4 @@
-"""`ivideogpt collect-data`: what was typed into tasks and what is played of each."""
+"""`ivideogpt collect-data` and `collect-demos`: what was typed into tasks and what is played of each."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import Annotated
 
 import tyro
 
-from experiments import rendering
-from experiments.camera import Quality
 from experiments.data.collect import Made, TaskSet, collect_sets
-from experiments.data.converters.metaworld import Collection
-from experiments.metaworld import check_task, task_names
-from experiments.progress import ProgressDisplay
+from experiments.data.converters.played import Collection
+from experiments.envs import rendering
+from experiments.envs.camera import Quality
+from experiments.envs.demonstrations import collect
+from experiments.envs.registry import SUITES, get_suite, make_simulator
+from experiments.runs.progress import ProgressDisplay
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class CollectOptions:
     """What to play and where it goes."""
 
     out: Annotated[pathlib.Path, tyro.conf.Positional]
     """A folder; each task gets one in it. The same command goes on where it was stopped."""
     tasks: tuple[str, ...]
-    """Names, or `all`."""
+    """Names, or `all` of a suite."""
+    suite: str = SUITES[0].name
+    """Whose tasks `all` are."""
     without: tuple[str, ...] = ()
     """Tasks to leave out."""
     collection: Annotated[Collection, tyro.conf.arg(name="")] = Collection()
@@ -35,16 +38,17 @@ class Options:
     """Processes that play at the same time."""
 
 
-def run(arguments: Sequence[str], description: str) -> int:
+def collect_data(arguments: Sequence[str], description: str) -> int:
     """Play, with progress, and say what was made."""
-    options = tyro.cli(Options, prog="ivideogpt collect-data", args=arguments, description=description)
+    options = tyro.cli(CollectOptions, prog="ivideogpt collect-data", args=arguments, description=description)
     rendering.choose_backend()
-    tasks = task_names() if options.tasks == ("all",) else [check_task(task) for task in options.tasks]
-    left_out = {check_task(task) for task in options.without}
+    quality, resolution = options.render_quality, options.resolution
+    names = get_suite(options.suite).task_names()
+    tasks = [task for task in (names if options.tasks == ("all",) else options.tasks) if task not in options.without]
+    for task in {*tasks, *options.without} - set(names):
+        make_simulator(task, quality, resolution).close()  # which says what is wrong with the name
     sets = [
-        TaskSet(task, options.out / task, options.collection, options.render_quality, options.resolution)
-        for task in tasks
-        if task not in left_out
+        TaskSet(task, options.out / task.replace("/", "-"), options.collection, quality, resolution) for task in tasks
     ]
     with ProgressDisplay() as display:
         for event in collect_sets(sets, options.workers):
@@ -52,5 +56,34 @@ def run(arguments: Sequence[str], description: str) -> int:
                 display.message(event.said)
             else:
                 display.update(event)
-    print(f"{len(sets)} data sets in {options.out}, {options.collection.episodes} episodes asked for of each")
+    made = "1 data set" if len(sets) == 1 else f"{len(sets)} data sets"
+    print(f"{made} in {options.out}; episodes asked for of each: {options.collection.episodes}")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DemonstrationOptions:
+    """What to play and where it goes."""
+
+    task: str
+    out: pathlib.Path
+    """A folder of episode files; the same command goes on where it was stopped."""
+    episodes: int = 5
+    seed: int = 0
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the actions."""
+    render_quality: Quality = "fast"
+    resolution: int = 64
+
+
+def collect_demos(arguments: Sequence[str], description: str) -> int:
+    """Play until there are as many successes as asked for."""
+    options = tyro.cli(DemonstrationOptions, prog="ivideogpt collect-demos", args=arguments, description=description)
+    rendering.choose_backend()
+    env = make_simulator(options.task, options.render_quality, options.resolution)
+    with ProgressDisplay() as display:
+        for progress in collect(env, options.out, options.episodes, options.seed, options.noise):
+            display.update(progress)
+    env.close()
+    print(f"{options.episodes} episode{'' if options.episodes == 1 else 's'} in {options.out}")
     return 0

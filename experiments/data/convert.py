@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from agent.events import Clock, Progress
-from experiments.data.converters.source import Candidate, Source
+from agent.events import Progress
+from experiments.data.converters.source import EpisodeRef, Source
 from experiments.data.recording import DataError, Recording
 from experiments.data.shards import shard_path
 from experiments.data.store import check_shard
@@ -26,18 +26,18 @@ def convert(
     """Write what a source holds, or its first `limit` episodes; yields progress with what was skipped so far.
 
     What the writer has already is passed over unread, so that a conversion that was stopped goes on; shards that the
-    writer found damaged are made again first. A broken episode is skipped and noted with its reason. workers: threads that
-    read ahead, where there are several; the order stays. retry: read again, in the end, what was skipped before. Raises
-    DataError where none of the first HOPELESS could be read, or none at all, or none of a damaged shard.
+    writer found damaged are made again first. A broken episode is skipped and noted with its reason. workers: threads
+    that read ahead, where there are several; the order stays. retry: read again, in the end, what was skipped before.
+    Raises DataError where none of the first HOPELESS could be read, or none at all, or none of a damaged shard.
     """
     again = retry or bool(writer.damaged)
-    candidates = list(source.candidates) if again else source.candidates
-    yield from _remade(candidates, writer, workers)
+    episodes = list(source.episodes) if again else source.episodes
+    yield from _remake_shards(episodes, writer, workers)
     skipped_before = dict(writer.skipped)
-    yield from _added(candidates, source.total, writer, limit, workers)
-    writer.end_shard()  # which may be the place of a lost index
+    yield from _add_new(episodes, source.total, writer, limit, workers)
+    writer.end_shard()  # which may replace one whose index is lost
     if retry or writer.damaged:  # a lost index that nothing new replaced was of episodes that had been skipped first
-        yield from _retried(candidates, skipped_before, writer, workers)
+        yield from _retry_skipped(episodes, skipped_before, writer, workers)
     writer.finish()
 
 
@@ -49,37 +49,39 @@ def verify(writer: StoreWriter) -> Iterator[Progress]:
             check_shard(writer.folder, number, shard)
         except DataError as error:
             writer.drop(number, str(error))
-        yield Progress(Clock(), "shards verified", done, len(shards))
+        yield Progress("shards verified", done, len(shards))
 
 
-def chosen(source: Source, only: Collection[str] | None, without: Collection[str] = ()) -> Source:
-    """The episodes of these names, all where None, but for those of the others: a benchmark's test list, say.
+def select_episodes(source: Source, only: Collection[str] | None, without: Collection[str] = ()) -> Source:
+    """The episodes named in `only` (None: all) and not in `without`, such as a benchmark's test list.
 
     Raises DataError that names the first one that the source does not hold.
     """
     if only is None and not without:
         return source
-    candidates = list(source.candidates)
-    names = {candidate.name for candidate in candidates}
+    episodes = list(source.episodes)
+    names = {episode.name for episode in episodes}
     if strangers := sorted({*(only or ()), *without} - names):
         raise DataError(f"the source holds no episode '{strangers[0]}', but for example '{min(names)}'")
-    kept = [one for one in candidates if (only is None or one.name in only) and one.name not in without]
+    kept = [one for one in episodes if (only is None or one.name in only) and one.name not in without]
     return Source(len(kept), kept)
 
 
-def _remade(candidates: Iterable[Candidate], writer: StoreWriter, workers: int) -> Iterator[Progress]:
+def _remake_shards(episodes: Iterable[EpisodeRef], writer: StoreWriter, workers: int) -> Iterator[Progress]:
     """Write damaged shards again from the episodes that they held, where their indices say which."""
     damaged = sorted(writer.damaged.items())
     held = {number: [name for name, _ in damage.index.recordings] for number, damage in damaged if damage.index}
-    by_name = {candidate.name: candidate for candidate in candidates} if held else {}
+    by_name = {episode.name: episode for episode in episodes} if held else {}
     done, total = itertools.count(1), sum(map(len, held.values()))
     for number, names in held.items():
         if number not in writer.damaged:
-            continue  # one before grew into its place; what this one held is added like anything new
+            continue  # one before grew into it; what it held is added like anything new
         writer.remake(number)
-        for candidate, read in _ahead([by_name.get(name, Candidate(name, _gone)) for name in names], (), workers):
-            _take(candidate.name, read, writer)
-            yield Progress(Clock(), "damaged shards' episodes", next(done), total)
+        for episode, read in _read_ahead(
+            [by_name.get(name, EpisodeRef(name, _refuse_gone)) for name in names], (), workers
+        ):
+            _take(episode.name, read, writer)
+            yield Progress("damaged shards' episodes", next(done), total)
         reasons = dict(writer.skipped)
         if names and all(name in reasons for name in names):
             path, first = shard_path(writer.folder, number), names[0]
@@ -89,47 +91,47 @@ def _remade(candidates: Iterable[Candidate], writer: StoreWriter, workers: int) 
         writer.end_shard()
 
 
-def _added(
-    candidates: Iterable[Candidate], total: int, writer: StoreWriter, limit: int | None, workers: int
+def _add_new(
+    episodes: Iterable[EpisodeRef], total: int, writer: StoreWriter, limit: int | None, workers: int
 ) -> Iterator[Progress]:
     """Write what the writer does not have yet."""
     total = total if limit is None else min(limit, total)
     if not total:
         raise DataError("the source holds no episodes")
-    for number, (candidate, read) in enumerate(_ahead(itertools.islice(candidates, limit), writer.done, workers), 1):
-        if candidate.name not in writer.done:
-            _take(candidate.name, read, writer)
+    for number, (episode, read) in enumerate(_read_ahead(itertools.islice(episodes, limit), writer.done, workers), 1):
+        if episode.name not in writer.done:
+            _take(episode.name, read, writer)
         skipped = len(writer.skipped)
         if writer.signals is None and (skipped >= HOPELESS or number == total):
             name, reason = writer.skipped[0]
             raise DataError(f"none of the first {skipped} episodes could be read, '{name}' because: {reason}")
-        yield Progress(Clock(), "episodes", number, total, {"skipped": skipped})
+        yield Progress("episodes", number, total, {"skipped": skipped})
 
 
-def _retried(
-    candidates: Iterable[Candidate], skipped: Collection[str], writer: StoreWriter, workers: int
+def _retry_skipped(
+    episodes: Iterable[EpisodeRef], skipped: Collection[str], writer: StoreWriter, workers: int
 ) -> Iterator[Progress]:
     """Read again what was skipped; what can be read now goes into shards of its own."""
     writer.end_shard()
-    again = {candidate.name: candidate for candidate in candidates if candidate.name in skipped}
-    for number, (candidate, read) in enumerate(_ahead(again.values(), (), workers), 1):
-        _take(candidate.name, read, writer)
-        yield Progress(Clock(), "episodes skipped before", number, len(again), {"skipped": len(writer.skipped)})
+    again = {episode.name: episode for episode in episodes if episode.name in skipped}
+    for number, (episode, read) in enumerate(_read_ahead(again.values(), (), workers), 1):
+        _take(episode.name, read, writer)
+        yield Progress("episodes skipped before", number, len(again), {"skipped": len(writer.skipped)})
 
 
-def _ahead(
-    candidates: Iterable[Candidate], done: Collection[str], workers: int
-) -> Iterator[tuple[Candidate, Callable[[], Recording]]]:
-    """Each candidate with what gives its recording or raises its error; those that are not done are read ahead by threads."""
+def _read_ahead(
+    episodes: Iterable[EpisodeRef], done: Collection[str], workers: int
+) -> Iterator[tuple[EpisodeRef, Callable[[], Recording]]]:
+    """Each episode with what gives its recording or raises its error; threads read those ahead that are not done."""
     if workers == 1:
-        yield from ((candidate, candidate.read) for candidate in candidates)
+        yield from ((episode, episode.read) for episode in episodes)
         return
     pool = ThreadPoolExecutor(workers)
     waiting = collections.deque()  # at most so many recordings are in memory besides the one that is written
     try:
-        for candidate in candidates:
-            read = candidate.read if candidate.name in done else pool.submit(candidate.read).result
-            waiting.append((candidate, read))
+        for episode in episodes:
+            read = episode.read if episode.name in done else pool.submit(episode.read).result
+            waiting.append((episode, read))
             if len(waiting) > workers:
                 yield waiting.popleft()
         while waiting:
@@ -138,7 +140,7 @@ def _ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _gone() -> Recording:
+def _refuse_gone() -> Recording:
     raise DataError("the source does not hold it any more")
 
 
@@ -166,17 +168,16 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:200]
 
 
-def remade(writer: StoreWriter) -> list[str]:
+def describe_damage(writer: StoreWriter) -> list[str]:
     """Of each damaged shard, that it will be made again, and why."""
-    return [
-        f"shard {number} is made again: {damage.reason}" for number, damage in sorted(writer.damaged.items())
-    ]
+    return [f"shard {number} is made again: {damage.reason}" for number, damage in sorted(writer.damaged.items())]
 
 
-def described(folder: pathlib.Path, writer: StoreWriter, shown: int = 10) -> str:
+def describe(folder: pathlib.Path, writer: StoreWriter, shown: int = 10) -> str:
     """What a conversion made, and the first episodes that were skipped."""
     skipped = writer.skipped
-    lines = [f"{folder}: {len(writer.done) - len(skipped)} episodes with {writer.signals}, {len(skipped)} skipped"]
+    held = len(writer.done) - len(skipped)
+    lines = [f"{folder}: {held} episode{'' if held == 1 else 's'} with {writer.signals}, {len(skipped)} skipped"]
     lines += [f"  skipped {name}: {reason}" for name, reason in skipped[:shown]]
     if len(skipped) > shown:
         lines.append(f"  and {len(skipped) - shown} more: see the .json files in {folder}")

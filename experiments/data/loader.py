@@ -21,12 +21,12 @@ from experiments.data.stream import Stream
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class DatasetSpec:
     """A data set of a mixture."""
 
     folder: pathlib.Path
     weight: float = 1.0
-    """Its share of the segments, relative to the other parts'."""
+    """Its share of the segments, relative to the weights of the others."""
     step: int = 1
     """Frames from one frame of a segment to the next."""
 
@@ -36,7 +36,7 @@ class LoaderConfig:
     """What batches are made of. threads and workers change how fast they come, nothing else."""
 
     batch: int
-    """Segments a batch, over all hosts."""
+    """Segments per batch, over all hosts."""
     segment_frames: int = 16
     resolution: int = 64
     seed: int = 0
@@ -48,34 +48,33 @@ class LoaderConfig:
     threads: int = 2
     """Threads that read and decode, in each process. Enough on a small machine."""
     workers: int = 0
-    """Processes besides this one; each has its threads. A script that asks for some needs `if __name__ == "__main__":`."""
+    """Processes besides this one, each with its threads. A script that wants some needs `if __name__ == "__main__"`."""
 
 
 class Loader(Stream[Segments]):
     """An endless iterator over `Segments` of this host: frames [B, T, R, R, 3], actions [B, T, A], rewards [B, T].
 
-    B is `config.batch` by the number of hosts; together the hosts' batches are what one host would get. A is the largest
-    action size of the mixture: smaller ones are filled with zeros, as are rewards where a set has none.
+    B is `config.batch` by the number of hosts; together the hosts' batches are what one host would get. A is the
+    largest action size of the mixture: smaller ones are filled with zeros, as are rewards where a set has none.
     """
 
     def __init__(
-        self, config: LoaderConfig, parts: Sequence[Part], split: Split = "train", host: int = 0, hosts: int = 1
+        self, config: LoaderConfig, specs: Sequence[DatasetSpec], split: Split = "train", host: int = 0, hosts: int = 1
     ):
-        if not parts or any(part.weight <= 0 or part.step < 1 for part in parts):
-            raise DataError("a mixture needs parts, each with a positive weight and a step of at least 1")
-        stores = [Store(part.folder) for part in parts]
+        if not specs or any(spec.weight <= 0 or spec.step < 1 for spec in specs):
+            raise DataError("a mixture needs data sets, each with a positive weight and a step of at least 1")
+        stores = [Store(spec.folder) for spec in specs]
         self.action_size = max(store.signals.action_size for store in stores)
-        self.segments = _segments(config, parts, stores, split)
+        self.segments = _describe_segments(config, specs, stores, split)
         """What decides each segment, as JSON holds it; neither the batch size nor the speed of reading does."""
-        super().__init__(
-            _mixed(config, parts, stores, split, self.action_size), Segments, {"batch": config.batch} | self.segments,
-            config.batch, host, hosts, config.threads, config.workers,
-        )  # fmt: skip
+        elements = _mix(config, specs, stores, split, self.action_size)
+        decided_by = {"batch": config.batch} | self.segments
+        super().__init__(elements, Segments, decided_by, config.batch, host, hosts, config.threads, config.workers)
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """One segment of one data set, by its place in a split: the work that threads and processes share."""
+    """One segment of one data set, by its index in a split: the work that threads and processes share."""
 
     store: Store
     members: np.ndarray
@@ -83,9 +82,9 @@ class Draw:
     action_size: int
     config: LoaderConfig
 
-    def __call__(self, place: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         config = self.config
-        segment = cut(self.store, int(self.members[place]), config.segment_frames, self.step, rng)
+        segment = cut(self.store, int(self.members[index]), config.segment_frames, self.step, rng)
         if config.augmentation is None:
             frames = resize(segment.frames, config.resolution)
         else:
@@ -95,23 +94,27 @@ class Draw:
         return frames, actions, rewards
 
 
-def _mixed(config, parts, stores, split, action_size):
-    """A grain dataset in which segment k can be asked for directly: every random choice depends on seed and place alone."""
+def _mix(
+    config: LoaderConfig, specs: Sequence[DatasetSpec], stores: Sequence[Store], split: Split, action_size: int
+) -> Any:
+    """A grain dataset in which segment k can be asked for directly: random choices depend on the seed and k alone."""
     datasets = need("grain").MapDataset
     drawn = []
-    for number, (part, store) in enumerate(zip(parts, stores, strict=True)):
-        chosen = members(store.names, split, config.validation_share, config.trajectories)
-        if not len(chosen):
-            raise DataError(f"{part.folder} has no recordings for {split}: it holds {len(store)}")
+    for number, (spec, store) in enumerate(zip(specs, stores, strict=True)):
+        indices = members(store.names, split, config.validation_share, config.trajectories)
+        if not len(indices):
+            raise DataError(f"{spec.folder} has no recordings for {split}: it holds {len(store)}")
         seed = zlib.crc32(f"{config.seed} {number}".encode())
-        draw = Draw(store, chosen, part.step, action_size, config)
-        drawn.append(datasets.range(len(chosen)).shuffle(seed=seed).repeat().random_map(draw, seed=seed))
-    return datasets.mix(drawn, [part.weight for part in parts])
+        draw = Draw(store, indices, spec.step, action_size, config)
+        drawn.append(datasets.range(len(indices)).shuffle(seed=seed).repeat().random_map(draw, seed=seed))
+    return datasets.mix(drawn, [spec.weight for spec in specs])
 
 
-def _segments(config, parts, stores, split) -> dict[str, Any]:
+def _describe_segments(
+    config: LoaderConfig, specs: Sequence[DatasetSpec], stores: Sequence[Store], split: Split
+) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     for unneeded in ("batch", "threads", "workers"):
         del settings[unneeded]
-    mixture = [[part.weight, part.step, store.fingerprint] for part, store in zip(parts, stores, strict=True)]
+    mixture = [[spec.weight, spec.step, store.fingerprint] for spec, store in zip(specs, stores, strict=True)]
     return settings | {"split": split, "mixture": mixture}

@@ -1,7 +1,7 @@
 """The published pre-training mixture: 35 Open X-Embodiment sets and Something-Something v2 (paper appendix on data).
 
-Weights are percent of the sampled segments; one of the 35, UIUC D3Field, counts as four sets, one a camera. Step sizes
-bring a set to about the 3 frames a second of Fractal. Actions are joined in the order of their keys.
+Weights are percent of the sampled segments; one of the 35, UIUC D3Field, counts as four sets, one per camera. Step
+sizes bring a set to about the 3 frames per second of Fractal. Actions are joined in the order of their keys.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import difflib
 import pathlib
 from collections.abc import Sequence
 
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError
 
 RLDS = "_converted_externally_to_rlds"
@@ -108,14 +108,14 @@ def of_catalogue(source: str) -> DataSet | None:
     return next((data_set for data_set in DATA_SETS if data_set.source == source), None)
 
 
-def parts(root: pathlib.Path, names: Sequence[str] | None = None, videos: bool = True) -> list[Part]:
+def specs(root: pathlib.Path, names: Sequence[str] | None = None, videos: bool = True) -> list[DatasetSpec]:
     """The mixture, or the sets named, from the folders of these names in `root`, with the published weights and steps.
 
-    videos: with Something-Something v2, as the tokenizer is trained; the transformer is trained without. Raises DataError
-    that names every folder that is missing.
+    videos: with Something-Something v2, as the tokenizer is trained; the transformer is trained without. Raises
+    DataError that names every folder that is missing.
     """
-    chosen = [find(name) for name in (NAMES if names is None else names)]
-    chosen = [data_set for data_set in chosen if videos or data_set.name != SOMETHING]
-    if missing := [data_set.name for data_set in chosen if not (root / data_set.name).is_dir()]:
+    data_sets = [find(name) for name in (NAMES if names is None else names)]
+    data_sets = [data_set for data_set in data_sets if videos or data_set.name != SOMETHING]
+    if missing := [data_set.name for data_set in data_sets if not (root / data_set.name).is_dir()]:
         raise DataError(f"{root} lacks {', '.join(missing)}: convert them, or name the sets to train on")
-    return [Part(root / data_set.name, data_set.weight, data_set.step) for data_set in chosen]
+    return [DatasetSpec(root / data_set.name, data_set.weight, data_set.step) for data_set in data_sets]

@@ -8,19 +8,20 @@ import zlib
 
 import numpy as np
 
-from agent.replay import Episode
+from agent.replay import Episode, rewards_of_arriving
+from experiments.errors import UserError
 
 CHUNK_FRAMES = 16
-"""Frames that are stored, and so read, together: a segment of the paper (section 4.1) touches one or two chunks at step 1."""
+"""Frames that are stored, and so read, together: at step 1, a segment of the paper (section 4.1) touches one or two."""
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """A data set, or a part of one, that cannot be used; the message names it and says what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """T frames. `actions[t]` leads from `frames[t]` to `frames[t + 1]`; `rewards[t]` is that of arriving at `frames[t]`.
+    """T frames. `actions[t]` leads from frame t to frame t + 1; `rewards[t]` is that of arriving at frame t.
 
     Actions stay in the source's own units; A is 0 where there are none. rewards is None where there are none.
     """
@@ -35,7 +36,8 @@ class Recording:
 
     def take(self, frames: np.ndarray | slice) -> Recording:
         """The same for some of the frames."""
-        return Recording(*(part if part is None else part[frames] for part in self._parts))
+        rewards = None if self.rewards is None else self.rewards[frames]
+        return Recording(self.frames[frames], self.actions[frames], rewards)
 
     def check(self) -> Recording:
         """Return itself, or raise DataError with what does not fit."""
@@ -45,23 +47,21 @@ class Recording:
             )
         expected = {"actions": (self.length, self.actions.shape[-1]), "rewards": (self.length,)}
         for name, shape in expected.items():
-            part = getattr(self, name)
-            if part is None:
+            array = getattr(self, name)
+            if array is None:
                 continue
-            if part.dtype != np.float32 or part.shape != shape:
+            if array.dtype != np.float32 or array.shape != shape:
                 raise DataError(
-                    f"{name} are {part.dtype} {part.shape}, expected float32 {shape} beside {self.length} frames"
+                    f"{name} are {array.dtype} {array.shape}, expected float32 {shape} beside {self.length} frames"
                 )
-            if not np.isfinite(part).all():
+            if not np.isfinite(array).all():
                 raise DataError(f"{name} hold numbers that are not finite")
         return self
 
-    @property
-    def _parts(self) -> tuple[np.ndarray | None, ...]:
-        return self.frames, self.actions, self.rewards
 
-
-def recording(frames: np.ndarray, actions: np.ndarray | None = None, rewards: np.ndarray | None = None) -> Recording:
+def make_recording(
+    frames: np.ndarray, actions: np.ndarray | None = None, rewards: np.ndarray | None = None
+) -> Recording:
     """A checked recording from what sources give: T or T - 1 actions [.., A], T rewards of arriving, or nothing.
 
     Where there is one action less than frames, a row of zeros stands for the last, which leads nowhere.
@@ -76,7 +76,7 @@ def recording(frames: np.ndarray, actions: np.ndarray | None = None, rewards: np
 
 def of_episode(episode: Episode) -> Recording:
     """A replay's episode as a recording; its first frame has no reward."""
-    return recording(episode.frames, episode.actions, np.concatenate([[0], episode.rewards]))
+    return make_recording(episode.frames, episode.actions, rewards_of_arriving(episode.rewards))
 
 
 _CHECKSUM = struct.Struct("<I")
@@ -86,13 +86,13 @@ _HEADER = struct.Struct("<5I")  # frames, height, width, action size, whether th
 def encode(chunk: Recording) -> bytes:
     """A chunk as bytes: checksum, header, frames, actions, rewards, all little-endian.
 
-    Frames are stored as differences (modulo 256) from the frame before. The shard's zstd then leaves 49% of BAIR and 13%
-    of Meta-World, and 16 frames of 64 px take 0.3 ms to read; lossless WebP leaves 55% and 35% and takes 4 ms.
+    Frames are stored as differences (modulo 256) from the frame before. The shard's zstd then leaves 49% of BAIR and
+    13% of Meta-World, and 16 frames of 64 px take 0.3 ms to read; lossless WebP leaves 55% and 35% and takes 4 ms.
     """
     changes = chunk.frames.copy()
     changes[1:] -= chunk.frames[:-1]
     header = _HEADER.pack(*chunk.frames.shape[:3], chunk.actions.shape[1], chunk.rewards is not None)
-    numbers = [part.astype("<f4").tobytes() for part in (chunk.actions, chunk.rewards) if part is not None]
+    numbers = [array.astype("<f4").tobytes() for array in (chunk.actions, chunk.rewards) if array is not None]
     body = b"".join([header, changes.tobytes(), *numbers])
     return _CHECKSUM.pack(zlib.crc32(body)) + body
 
@@ -110,7 +110,8 @@ def decode(record: bytes) -> Recording:
     return Recording(frames, numbers[: t * a].reshape(t, a), numbers[t * a :] if rewarded else None)
 
 
-def joined(chunks: list[Recording]) -> Recording:
+def join_chunks(chunks: list[Recording]) -> Recording:
     """Consecutive chunks as one recording."""
-    parts = zip(*(chunk._parts for chunk in chunks), strict=True)
-    return Recording(*(None if part[0] is None else np.concatenate(part) for part in parts))
+    frames, actions = ([getattr(chunk, name) for chunk in chunks] for name in ("frames", "actions"))
+    rewards = [chunk.rewards for chunk in chunks if chunk.rewards is not None]
+    return Recording(np.concatenate(frames), np.concatenate(actions), np.concatenate(rewards) if rewards else None)

@@ -19,15 +19,16 @@ def members(
 ) -> np.ndarray:
     """Indices of the recordings of a split, ascending, int64; of those to train on, so many if `trajectories` says so.
 
-    The `share` of them with the lowest checksum of their names is for validation, at least one where there are two or more:
-    so it does not depend on their order, on a seed or on the rest of a mixture. Fewer trajectories are among the more.
+    The `share` of them with the lowest checksum of their names is for validation, at least one where there are two or
+    more: so it does not depend on their order, on a seed or on the rest of a mixture. Fewer trajectories are among the
+    more.
     """
     ranked = np.argsort([zlib.crc32(name.encode()) for name in names], kind="stable")
     held = min(max(round(len(names) * share), 1), len(names) - 1) if share > 0 else 0
     return np.sort(ranked[:held] if split == "validation" else ranked[held:][:trajectories])
 
 
-def picks(length: int, frames: int, step: int, rng: np.random.Generator) -> np.ndarray:
+def pick_frames(length: int, frames: int, step: int, rng: np.random.Generator) -> np.ndarray:
     """Which frames of a recording a segment takes, int64 [frames], from a start drawn evenly.
 
     In a recording that is too short the step shrinks; where even step 1 does not fit, the last frame repeats, as in the
@@ -39,22 +40,22 @@ def picks(length: int, frames: int, step: int, rng: np.random.Generator) -> np.n
 
 
 def cut(store: Store, index: int, frames: int, step: int, rng: np.random.Generator) -> Recording:
-    """A random segment of recording `index`, `frames` long, as `taken_of` takes it."""
-    taken = picks(int(store.lengths[index]), frames, step, rng)
+    """A random segment of recording `index`, `frames` long, as `take_frames` takes it."""
+    taken = pick_frames(int(store.lengths[index]), frames, step, rng)
     first = int(taken[0])
-    return taken_of(store.read(index, np.arange(first, taken[-1] + 1)), taken - first)
+    return take_frames(store.read(index, np.arange(first, taken[-1] + 1)), taken - first)
 
 
-def thinned(recording: Recording, step: int) -> Recording:
-    """Every step-th frame of a recording, as `taken_of` takes them."""
-    return recording if step == 1 else taken_of(recording, np.arange(0, recording.length, step))
+def every_nth(recording: Recording, step: int) -> Recording:
+    """Every step-th frame of a recording, as `take_frames` takes them."""
+    return recording if step == 1 else take_frames(recording, np.arange(0, recording.length, step))
 
 
-def taken_of(recording: Recording, taken: np.ndarray) -> Recording:
+def take_frames(recording: Recording, taken: np.ndarray) -> Recording:
     """Some frames of a recording, ascending, the first one being 0.
 
-    An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where the
-    last frame repeats, actions and rewards are 0.
+    An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where
+    the last frame repeats, actions and rewards are 0.
     """
     chosen = recording.take(taken)
     repeated = np.diff(taken, prepend=-1) == 0

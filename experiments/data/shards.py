@@ -1,4 +1,4 @@
-"""How a data set lies on disk: shards of recordings in ArrayRecord, which reads any record at once, each beside a JSON index.
+"""How a data set lies on disk: shards of recordings in ArrayRecord, which reads any record at once, with JSON indices.
 
     dataset.json            what it is, how it was made, whether it is whole
     00000.arrayrecord       chunks of recordings (`recording.encode`), in order
@@ -75,16 +75,14 @@ def only_writer(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def description(folder: pathlib.Path) -> dict[str, Any]:
+def read_description(folder: pathlib.Path) -> dict[str, Any]:
     """Whether a data set is whole, the settings it was made with, and how many recordings it has."""
     path = folder / DESCRIPTION
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        if described["version"] != VERSION:
-            raise DataError(
-                f"{folder} is of version {described['version']}, this code reads {VERSION}: convert it again"
-            )
-        return {key: described[key] for key in ("whole", "settings", "recordings")}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise DataError(f"{folder} is of version {content['version']}, this code reads {VERSION}: convert it again")
+        return {key: content[key] for key in ("whole", "settings", "recordings")}
     except FileNotFoundError:
         raise DataError(
             f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one"
@@ -94,7 +92,7 @@ def description(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def read_shards(folder: pathlib.Path) -> list[Shard]:
-    """The indices of all shards, in order. Raises DataError where one is damaged or a shard is not as long as it says."""
+    """The indices of all shards, in order. Raises DataError where an index is damaged or a shard of another length."""
     whole, damaged = survey(folder)
     for damage in damaged.values():
         raise DataError(f"{damage.reason}: {REPAIR}")
@@ -102,7 +100,7 @@ def read_shards(folder: pathlib.Path) -> list[Shard]:
 
 
 def survey(folder: pathlib.Path) -> tuple[dict[int, Shard], dict[int, Damage]]:
-    """Which shards are whole and which are damaged, by their numbers in order; damage within records is not looked for."""
+    """Whole shards and damaged ones by number, in order; damage within records is not looked for."""
     whole: dict[int, Shard] = {}
     damaged: dict[int, Damage] = {}
     for number in range(max(map(_number, folder.glob("[0-9]*.json")), default=-1) + 1):
@@ -135,8 +133,8 @@ def _read_index(path: pathlib.Path) -> Shard:
         if checksum != zlib.crc32(json.dumps(content).encode()):
             raise ValueError("checksum")
         signals = Signals(**content["signals"]) if content["signals"] else None
-        pairs = [tuple((name, what) for name, what in content[key]) for key in ("recordings", "skipped")]
-        return Shard(signals, *pairs, content["bytes"])
+        recordings, skipped = (tuple((name, what) for name, what in content[key]) for key in ("recordings", "skipped"))
+        return Shard(signals, recordings, skipped, content["bytes"])
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except (AttributeError, ValueError, KeyError, TypeError) as error:

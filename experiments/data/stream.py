@@ -16,13 +16,16 @@ Batch = TypeVar("Batch")
 
 
 class Stream(Generic[Batch]):
-    """An endless iterator over batches. `state` and `restore` go into a checkpoint: the state is a number of batches, so it
-    fits any number of hosts, threads and processes."""
+    """An endless iterator over batches.
+
+    `state` and `restore` go into a checkpoint: the state is a number of batches, so it fits any number of hosts,
+    threads and processes.
+    """
 
     def __init__(
         self,
         elements: Any,
-        made_of: Callable[..., Batch],
+        make: Callable[..., Batch],
         decided_by: Mapping[str, Any],
         batch: int,
         host: int = 0,
@@ -30,12 +33,12 @@ class Stream(Generic[Batch]):
         threads: int = 2,
         workers: int = 0,
     ):
-        """elements: a grain MapDataset of tuples. made_of: takes their stacked columns. decided_by: all that decides what is in
-        a batch, as JSON holds it. batch: elements a batch, over all hosts."""
+        """elements: a grain MapDataset of tuples. make: of their stacked columns. decided_by: all that decides what is
+        in a batch, as JSON holds it. batch: elements per batch, over all hosts."""
         if batch % hosts or not 0 <= host < hosts:
             raise DataError(f"a batch of {batch} cannot be shared by {hosts} hosts (this is number {host})")
         self._batches = elements[host::hosts].batch(batch // hosts)
-        self._made_of, self._threads, self._workers = made_of, threads, workers
+        self._make, self._threads, self._workers = make, threads, workers
         self._fingerprint = zlib.crc32(json.dumps(decided_by).encode())
         self._given, self._iterator = 0, None
 
@@ -45,13 +48,13 @@ class Stream(Generic[Batch]):
     def __next__(self) -> Batch:
         """The next batch. Raises DataError where what is read is damaged."""
         if self._iterator is None:
-            self._iterator = iter(self._prefetched(self._batches[self._given :]))
+            self._iterator = iter(self._prefetch(self._batches[self._given :]))
         try:
             batch = next(self._iterator)
         except Exception as error:
-            raise _cause(error) from error
+            raise _find_cause(error) from error
         self._given += 1
-        return self._made_of(*batch)
+        return self._make(*batch)
 
     def state(self) -> dict[str, Any]:
         """How many batches were given out, and of what; JSON holds it."""
@@ -75,7 +78,7 @@ class Stream(Generic[Batch]):
                 self._iterator.close()
             self._iterator = None
 
-    def _prefetched(self, batches: Any) -> Any:
+    def _prefetch(self, batches: Any) -> Any:
         grain = need("grain")
         ahead = 2 * max(self._threads, 1)
         read = batches.to_iter_dataset(grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=ahead))
@@ -88,7 +91,7 @@ class Stream(Generic[Batch]):
         return read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
 
 
-def _cause(error: BaseException) -> BaseException:
+def _find_cause(error: BaseException) -> BaseException:
     """Our own error where grain or a worker wrapped it in one of theirs."""
     seen: BaseException | None = error
     while seen is not None:

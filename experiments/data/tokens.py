@@ -3,8 +3,8 @@
     tokens.json             which segments, of which tokenizer
     00000.safetensors       some of them: tokens, actions, rewards, with a checksum
 
-The compressive tokenizer's codes of a frame depend on the context frames before it (paper section 3.1), so what is kept is
-whole segments, in the order in which the loader draws them. A file appears whole or not at all.
+The compressive tokenizer's codes of a frame depend on the context frames before it (paper section 3.1), so what is kept
+is whole segments, in the order in which the loader draws them. A file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from experiments.data.packages import need
 from experiments.data.recording import DataError
 from experiments.data.shards import only_writer
 from experiments.data.stream import Stream
-from experiments.run_folder import differing_fields, write_atomically
+from experiments.runs.run_folder import differing_fields, write_atomically
 
 DESCRIPTION = "tokens.json"
 INDEX = "index"
@@ -123,7 +123,7 @@ class TokenLoader(Stream[TokenSegments]):
 def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
     checksum = 0
     for name in sorted(arrays):
-        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).data, checksum)
     return checksum
 
 

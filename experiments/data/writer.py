@@ -1,4 +1,4 @@
-"""Writing a data set folder, shard by shard, so that it can be stopped at any moment (`shards.py` says how it lies there)."""
+"""Writing a data set folder shard by shard, so that it can be stopped at any moment (`shards.py` says how it lies)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from experiments.data.shards import (
     Shard,
     Signals,
     as_json,
-    description,
     only_writer,
+    read_description,
     shard_path,
     survey,
 )
-from experiments.run_folder import write_atomically
+from experiments.runs.run_folder import write_atomically
 
 OPTIONS = "group_size:1,zstd:3"
 """Of ArrayRecord: every chunk can be read alone."""
@@ -34,11 +34,11 @@ OPTIONS = "group_size:1,zstd:3"
 class StoreWriter:
     """Appends recordings to a data set folder; what whole shards hold already is in `done` and must not be added again.
 
-    damaged: the shards that were found damaged, by number, as long as they are. The others stay as they are: what is added
-    fills the places of those first whose index is lost, in order, and `remake` those of the rest.
+    damaged: the shards that were found damaged, by number, as long as they are. The others stay as they are: what is
+    added first takes the numbers of those whose index is lost, in order; `remake` is for the rest.
 
-    A context manager: leaving it after an error drops the shard that is not whole. Raises DataError where the folder holds
-    another data set, one made with other settings, or where another process writes to it.
+    A context manager: leaving it after an error drops the shard that is not whole. Raises DataError where the folder
+    holds another data set, one made with other settings, or where another process writes to it.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any], shard_bytes: int = 2**27):
@@ -47,7 +47,7 @@ class StoreWriter:
         self._alone = contextlib.ExitStack()
         self._alone.enter_context(only_writer(self.folder))
         self._settings, self._shard_bytes = json.loads(json.dumps(dict(settings))), shard_bytes
-        self._shards, self.damaged = self._continued()
+        self._shards, self.damaged = self._find_shards()
         self._take_stock()
         self._describe(whole=False)
 
@@ -62,14 +62,15 @@ class StoreWriter:
         self._take_stock()
 
     def remake(self, number: int) -> None:
-        """Let what is added from now on take the place of a damaged shard, until `end_shard`; its skipped stay skipped."""
+        """Let what is added until `end_shard` replace a damaged shard; what that one had skipped stays skipped."""
         self.end_shard()
-        self._number, self._skipped = number, list(self.damaged[number].index.skipped)
+        index = self.damaged[number].index
+        self._number, self._skipped = number, list(index.skipped) if index else []
         self._reasons |= {name: reason for name, reason in self._skipped if name not in self.done}
         self.done |= self._reasons.keys()
 
     def add(self, name: str, recording: Recording) -> None:
-        """Append one, which may have been skipped before. Raises DataError where it has other signals than those before."""
+        """Append one, which may have been skipped before. Raises DataError where its signals are others."""
         if name in self.done and name not in self._reasons:
             raise DataError(f"a recording named '{name}' is there already")
         signals = Signals.of(recording.check())
@@ -104,7 +105,7 @@ class StoreWriter:
     def finish(self) -> None:
         """Write what is left and mark the data set as whole."""
         self.end_shard()
-        while self._number < max(self._shards, default=0):  # the source has less than before; a place is never empty
+        while self._number < max(self._shards, default=0):  # the source has less than before; no number is left out
             self._finish_shard()
         self._describe(whole=True)
 
@@ -127,7 +128,7 @@ class StoreWriter:
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._alone.close()
 
-    def _continued(self) -> tuple[dict[int, Shard], dict[int, Damage]]:
+    def _find_shards(self) -> tuple[dict[int, Shard], dict[int, Damage]]:
         """The shards that are there, if the settings are theirs, too. Others' files must not be in the folder."""
         strangers = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
         if strangers and not (self.folder / DESCRIPTION).exists():
@@ -135,7 +136,7 @@ class StoreWriter:
         whole, damaged = survey(self.folder)
         if not whole and not damaged:
             return whole, damaged
-        there = description(self.folder)
+        there = read_description(self.folder)
         if there["settings"] != self._settings:
             raise DataError(
                 f"{self.folder} was made with {there['settings']}, not {self._settings}: choose another folder"

@@ -1,1 +1,1 @@
-"""How good predicted videos are (paper section 4.1): the field's metrics, and what they do not see."""
+"""Measure how well a model predicts video that it has not learned from, and show it."""

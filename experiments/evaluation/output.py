@@ -14,19 +14,26 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 
-from experiments import videos
-from experiments.evaluation.protocol import BETTER, Measured, Protocol
-from experiments.evaluation.segments import Segments
-from experiments.report import template
-from experiments.report_plots import COLOURS, STYLE, as_svg, new_figure
-from experiments.run_folder import write_atomically
+from experiments.evaluation.protocol import BETTER, MeasuredModel, Protocol
+from experiments.evaluation.segments import EvaluationSegments
+from experiments.reports import videos
+from experiments.reports.page import template
+from experiments.reports.plots import COLOURS, STYLE, as_svg, new_figure
+from experiments.runs.run_folder import write_atomically
 
 SHOWN = 6
 """Videos on the page, at most."""
-UNITS = {"mse": "lower is better", "psnr": "dB, higher is better", "ssim": "higher is better", "lpips": "lower is better"}
+UNITS = {
+    "mse": "lower is better",
+    "psnr": "dB, higher is better",
+    "ssim": "higher is better",
+    "lpips": "lower is better",
+}
 
 
-def summary(measured: Measured, protocol: Protocol, missing: dict[str, str], about: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    measured: MeasuredModel, protocol: Protocol, missing: dict[str, str], about: dict[str, Any]
+) -> dict[str, Any]:
     """All figures that stand for the whole set; `missing` says of a metric why it was not measured."""
     found = {}
     for name in BETTER:
@@ -36,20 +43,29 @@ def summary(measured: Measured, protocol: Protocol, missing: dict[str, str], abo
             f"best_of_{protocol.samples}": measured.best(name),
             "mean": float(measured.sampled[name].mean()),
             "greedy": float(measured.greedy[name].mean()),
-            "repeat": float(measured.repeat[name].mean()),
-            "swapped": None if measured.swapped is None else float(measured.swapped[name].mean()),
+            "copy_last": float(measured.copy_last[name].mean()),
+            "shuffled_actions": None
+            if measured.shuffled_actions is None
+            else float(measured.shuffled_actions[name].mean()),
             "by_horizon": [float(x) for x in measured.by_horizon(name)],
-            "repeat_by_horizon": [float(x) for x in measured.repeat[name].mean(0)],
+            "copy_last_by_horizon": [float(x) for x in measured.copy_last[name].mean(0)],
         }
     beyond = {
         "repetition_rate": measured.repeated_frames,
         "repetition_rate_real": measured.repeated_frames_real,
         "action_response": None
-        if measured.swapped is None
-        else float(measured.swapped["mse"].mean() / measured.greedy["mse"].mean()),
+        if measured.shuffled_actions is None
+        else float(measured.shuffled_actions["mse"].mean() / measured.greedy["mse"].mean()),
     }
     settings = dataclasses.asdict(protocol) | {"videos": len(measured.futures_vfhwc)}
-    return {**about, "protocol": settings, "metrics": found, "beyond": beyond, "fvd": measured.fvd, "not_measured": missing}
+    return {
+        **about,
+        "protocol": settings,
+        "metrics": found,
+        "beyond": beyond,
+        "fvd": measured.fvd,
+        "not_measured": missing,
+    }
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -61,18 +77,29 @@ def as_text(found: dict[str, Any]) -> str:
     ]
     for name, values in found["metrics"].items():
         best = values[f"best_of_{protocol['samples']}"]
-        line = f"{name:6}best {best:.5g}, mean {values['mean']:.5g}, greedy {values['greedy']:.5g}, repeating the last frame "
-        lines.append(line + f"{values['repeat']:.5g} ({UNITS[name]})")
+        lines.append(
+            f"{name:6}best {best:.5g}, mean {values['mean']:.5g}, greedy {values['greedy']:.5g}, copying the last "
+            f"frame {values['copy_last']:.5g} ({UNITS[name]})"
+        )
     if found["fvd"] is not None:
-        lines.append("fvd   {sampled:.4g} of all samples, repeating the last frame {repeat:.4g} (lower is better)".format(**found["fvd"]))
+        lines.append(
+            "fvd   {sampled:.4g} of all samples, copying the last frame {copy_last:.4g} (lower is better)".format(
+                **found["fvd"]
+            )
+        )
     beyond = found["beyond"]
-    lines.append(f"frames equal to the one before: {beyond['repetition_rate']:.1%}, of the real {beyond['repetition_rate_real']:.1%}")
+    lines.append(
+        f"frames equal to the one before: {beyond['repetition_rate']:.1%}, of the real "
+        f"{beyond['repetition_rate_real']:.1%}"
+    )
     if beyond["action_response"] is not None:
         lines.append(f"error under another segment's actions: {beyond['action_response']:.3f} times that under its own")
     return "\n".join(lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()])
 
 
-def write(folder: pathlib.Path, found: dict[str, Any], measured: Measured, segments: Segments, context: int) -> None:
+def write(
+    folder: pathlib.Path, found: dict[str, Any], measured: MeasuredModel, segments: EvaluationSegments, context: int
+) -> None:
     """evaluation.json, .csv and .html, and the videos."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
@@ -83,11 +110,12 @@ def write(folder: pathlib.Path, found: dict[str, Any], measured: Measured, segme
 
 
 def write_videos(
-    folder: pathlib.Path, futures_vfhwc: np.ndarray, segments: Segments, context: int, count: int
+    folder: pathlib.Path, futures_vfhwc: np.ndarray, segments: EvaluationSegments, context: int, count: int
 ) -> list[tuple[str, str]]:
     """`videos/000.mp4` ... with what happened, what was predicted and the error; names and data addresses of them.
 
-    Of more than `count` some from the first to the last, so that all places are seen; a video's number is that of its row.
+    Of more than `count` some from the first to the last, so that all sets are seen; a video's number is that of its
+    row.
     """
     clips, last = [], len(futures_vfhwc) - 1
     for index in np.linspace(0, last, min(count, last + 1)).astype(int):
@@ -102,16 +130,23 @@ def write_videos(
     return clips
 
 
-def _table(measured: Measured, segments: Segments) -> str:
+def _table(measured: MeasuredModel, segments: EvaluationSegments) -> str:
     text = io.StringIO()
     names = list(measured.sampled)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", *(f"{name}_{kind}" for name in names for kind in ("best", "mean", "greedy", "repeat"))])
+    writer.writerow(
+        ["video", *(f"{name}_{kind}" for name in names for kind in ("best", "mean", "greedy", "copy_last"))]
+    )
     for index, video in enumerate(segments.names):
         row = []
         for name in names:
             samples = measured.sampled[name][index].mean(-1)
-            row += [BETTER[name](samples), samples.mean(), measured.greedy[name][index].mean(), measured.repeat[name][index].mean()]
+            row += [
+                BETTER[name](samples),
+                samples.mean(),
+                measured.greedy[name][index].mean(),
+                measured.copy_last[name][index].mean(),
+            ]
         writer.writerow([video, *(f"{value:.7g}" for value in row)])
     return text.getvalue()
 
@@ -125,7 +160,7 @@ def _curves(found: dict[str, Any]) -> list[Markup]:
             axes = picture.subplots()
             ahead = np.arange(1, len(values["by_horizon"]) + 1)
             axes.plot(ahead, values["by_horizon"], color=COLOURS[0], marker="o", markersize=4, label="predicted, mean")
-            axes.plot(ahead, values["repeat_by_horizon"], color=COLOURS[1], label="last frame repeated")
+            axes.plot(ahead, values["copy_last_by_horizon"], color=COLOURS[1], label="copy-last")
             axes.set(title=f"{name} ({UNITS[name]})", xlabel="frames ahead")
             axes.legend(fontsize=8)
             drawn.append(as_svg(picture, f"evaluation {name}"))

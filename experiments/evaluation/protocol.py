@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agent.events import Clock, Progress
+from agent.events import Progress
 from experiments.evaluation import i3d, metrics
 from experiments.evaluation.frechet import frechet_distance
-from experiments.evaluation.segments import Segments
+from experiments.evaluation.segments import EvaluationSegments
 from tokenizer import PerceptualWeights, lpips
 from world_model import WorldModel
 
@@ -34,12 +34,12 @@ class Protocol:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredModel:
     """Of V videos with K samples each; `repeat` is the last context frame, held still. LPIPS only with weights."""
 
     sampled: dict[str, np.ndarray]  # [V, K, F] by metric
-    repeat: dict[str, np.ndarray]  # [V, F]
-    swapped: dict[str, np.ndarray] | None  # [V, F]: greedy, another segment's actions; None without actions
+    copy_last: dict[str, np.ndarray]  # [V, F]
+    shuffled_actions: dict[str, np.ndarray] | None  # [V, F]: greedy, another segment's actions; None without actions
     greedy: dict[str, np.ndarray]  # [V, F]: the most likely future
     repeated_frames: float  # share of sampled frames equal to the one before
     repeated_frames_real: float
@@ -58,11 +58,11 @@ class Measured:
 
 def measure(
     model: WorldModel,
-    segments: Segments,
+    segments: EvaluationSegments,
     protocol: Protocol,
     weights: PerceptualWeights | None,
     video_weights: Mapping[str, np.ndarray] | None = None,
-) -> Iterator[Progress | Measured]:
+) -> Iterator[Progress | MeasuredModel]:
     """Yields progress, then what was measured, which depends on model, segments and protocol alone.
 
     video_weights: of I3D; without them there is no FVD. As published, FVD is that of whole videos, whose context frames
@@ -82,7 +82,7 @@ def measure(
         rows = pairs[start : start + protocol.batch, 0]
         key = jax.random.fold_in(jax.random.key(protocol.seed), start)
         frames = _future(model, segments, rows, segments.actions_vta[rows], protocol, key, protocol.temperature)
-        for name, values in compared(real[rows], frames, weights).items():
+        for name, values in compare_metrics(real[rows], frames, weights).items():
             made.setdefault(name, []).append(values)
         if seen is not None:
             seen.add(rows, frames)
@@ -91,13 +91,13 @@ def measure(
             if error < lowest[row]:
                 lowest[row], futures[row] = error, future
         done += len(rows)
-        yield Progress(Clock(), "futures", done, total)
+        yield Progress("futures", done, total)
     sampled = {name: np.concatenate(parts).reshape(videos, samples, -1) for name, parts in made.items()}
-    yield Measured(
+    yield MeasuredModel(
         sampled,
-        compared(real, np.broadcast_to(given[:, -1:], real.shape), weights),
-        _swapped(model, segments, real, protocol, weights),
-        compared(real, predicted(model, segments, segments.actions_vta, protocol, 0.0), weights),
+        compare_metrics(real, np.broadcast_to(given[:, -1:], real.shape), weights),
+        _shuffled_actions(model, segments, real, protocol, weights),
+        compare_metrics(real, predict_futures(model, segments, segments.actions_vta, protocol, 0.0), weights),
         float(repeated / (total * real.shape[1])),
         float(metrics.repeats(given[:, -1], real).mean()),
         futures,
@@ -108,7 +108,7 @@ def measure(
 class _Seen:
     """What I3D sees of the real videos and of the predicted ones, as they come."""
 
-    def __init__(self, video_weights: Mapping[str, np.ndarray], model: WorldModel, segments: Segments):
+    def __init__(self, video_weights: Mapping[str, np.ndarray], model: WorldModel, segments: EvaluationSegments):
         self._weights = jax.device_put(dict(video_weights))
         self._real = self._features(segments.frames_vthwc)
         self._contexts = _remade_contexts(model, segments)
@@ -121,7 +121,7 @@ class _Seen:
         held = np.concatenate([given, np.repeat(given[:, -1:], horizon, axis=1)], axis=1)
         return {
             "sampled": frechet_distance(self._real, np.concatenate(self._made)),
-            "repeat": frechet_distance(self._real, self._features(held)),
+            "copy_last": frechet_distance(self._real, self._features(held)),
         }
 
     def _features(self, videos_vthwc: np.ndarray, piece: int = 4) -> np.ndarray:
@@ -134,7 +134,7 @@ class _Seen:
         return np.concatenate(parts)
 
 
-def _remade_contexts(model: WorldModel, segments: Segments) -> np.ndarray:
+def _remade_contexts(model: WorldModel, segments: EvaluationSegments) -> np.ndarray:
     """uint8 [V, C, H, W, 3]: the context frames, tokenized and back."""
     context, parts = model.config.tokenizer.context_frames, []
     for start in range(0, len(segments.names), 8):
@@ -144,7 +144,7 @@ def _remade_contexts(model: WorldModel, segments: Segments) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def compared(real: np.ndarray, made: np.ndarray, weights: PerceptualWeights | None) -> dict[str, np.ndarray]:
+def compare_metrics(real: np.ndarray, made: np.ndarray, weights: PerceptualWeights | None) -> dict[str, np.ndarray]:
     """Every metric of uint8 frames [..., H, W, 3] against others: float [...] each."""
     a, b = (np.asarray(x, np.float32) / 255 for x in (real, made))
     found = {name: np.asarray(getattr(metrics, name)(a, b)) for name in ("mse", "psnr", "ssim")}
@@ -159,19 +159,25 @@ _lpips = jax.jit(lpips)
 
 
 def _future(model, segments, rows, actions_vta, protocol, key, temperature) -> np.ndarray:
-    """uint8 [R, F, H, W, 3] of the segments `rows`, under actions [R, T, A]; the goal, if any, is the frame behind them."""
+    """uint8 [R, F, H, W, 3] of the segments `rows`, under actions [R, T, A]; the goal, if any, is the frame behind
+    them."""
     config, layout = model.config, model.config.layout
     frames = segments.frames_vthwc[rows]
     actions = layout.future_actions(actions_vta, protocol.horizon) if config.transformer.action_size else None
     imagined = model.rollout(
-        jnp.asarray(frames[:, : layout.frames_before]), None if actions is None else jnp.asarray(actions), key, temperature,
-        protocol.top_k, protocol.horizon, goal=jnp.asarray(frames[:, -1]) if config.goal_conditioned else None,
-    )  # fmt: skip
+        jnp.asarray(frames[:, : layout.frames_before]),
+        None if actions is None else jnp.asarray(actions),
+        key,
+        temperature,
+        protocol.top_k,
+        protocol.horizon,
+        goal=jnp.asarray(frames[:, -1]) if config.goal_conditioned else None,
+    )
     return np.asarray(imagined.frames)
 
 
-def predicted(
-    model: WorldModel, segments: Segments, actions_vta: np.ndarray, protocol: Protocol, temperature: float
+def predict_futures(
+    model: WorldModel, segments: EvaluationSegments, actions_vta: np.ndarray, protocol: Protocol, temperature: float
 ) -> np.ndarray:
     """One future of each segment, uint8 [V, F, H, W, 3]; temperature 0 is the most likely."""
     rows, parts = np.arange(len(segments.names)), []
@@ -181,10 +187,10 @@ def predicted(
     return np.concatenate(parts)
 
 
-def _swapped(model, segments, real, protocol, weights) -> dict[str, np.ndarray] | None:
+def _shuffled_actions(model, segments, real, protocol, weights) -> dict[str, np.ndarray] | None:
     """The most likely futures under the actions of the segment half the list away."""
     videos = len(segments.names)
     if not model.config.transformer.action_size or videos < 2:
         return None
     other = np.roll(segments.actions_vta, -(videos // 2), axis=0)
-    return compared(real, predicted(model, segments, other, protocol, 0.0), weights)
+    return compare_metrics(real, predict_futures(model, segments, other, protocol, 0.0), weights)

@@ -13,13 +13,13 @@ import numpy as np
 from agent.replay import load_episode
 from experiments.data.augment import resize
 from experiments.data.converters.arrays import open_arrays
-from experiments.data.converters.source import Wanted
-from experiments.data.loader import Part
+from experiments.data.converters.source import ConvertOptions
+from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError, Recording, of_episode
 from experiments.data.segments import VALIDATION_SHARE, Split, members
 from experiments.data.shards import DESCRIPTION
 from experiments.data.store import Store
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 from world_model import WorldModelConfig, pad_actions
 
 Selection = Split | Literal["all"]
@@ -27,7 +27,7 @@ Selection = Split | Literal["all"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Segments:
+class EvaluationSegments:
     """V segments of T frames by name. `actions[:, t]` leads from frame t to t + 1; A is the model's action size."""
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Footage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RecordingSet:
     """Recordings that lie together, and how segments are cut from them."""
 
     said: str
@@ -64,44 +64,50 @@ class Place:
 class Learned:
     """What a run of pretrain or finetune learned from; an agent's run has no parts."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[DatasetSpec, ...] = ()
     validation_share: float = VALIDATION_SHARE
 
-    def of(self, folder: pathlib.Path) -> Part | None:
+    def of(self, folder: pathlib.Path) -> DatasetSpec | None:
         """The data set of this folder, if the run learned from it."""
         return next((part for part in self.parts if part.folder.resolve() == folder.resolve()), None)
 
 
-def learned_by(run: pathlib.Path) -> Learned:
+def read_learned(run: pathlib.Path) -> Learned:
     """By the run's config.yaml. Raises RunFolderError."""
     config = RunFolder(run).read()["config"]
-    parts = (Part(pathlib.Path(part["folder"]), part["weight"], part["step"]) for part in config.get("data") or ())
+    parts = (
+        DatasetSpec(pathlib.Path(part["folder"]), part["weight"], part["step"]) for part in config.get("data") or ()
+    )
     return Learned(tuple(parts), config.get("validation_share", VALIDATION_SHARE))
 
 
-def recorded(
-    parts: Sequence[Part], split: Selection, share: float = VALIDATION_SHARE, resolution: int = 64, lone: bool = True
-) -> list[Place]:
+def read_recordings(
+    parts: Sequence[DatasetSpec],
+    split: Selection,
+    share: float = VALIDATION_SHARE,
+    resolution: int = 64,
+    lone: bool = True,
+) -> list[RecordingSet]:
     """Recordings of data sets (one split of each, or all), of episode files and of folders with those, in order.
 
-    lone: whether a data set of one recording, of which nothing can be held out, gives that one. Places without recordings
-    are left out. Raises DataError and EpisodeError.
+    lone: whether a data set of one recording, of which nothing can be held out, gives that one. Places without
+    recordings are left out. Raises DataError and EpisodeError.
     """
-    places = []
+    sets = []
     for part in parts:
         if (part.folder / DESCRIPTION).exists():
             said, recordings = _of_store(Store(part.folder), split, share, lone)
             if len(parts) > 1:  # which may have the same names
                 recordings = [dataclasses.replace(each, name=f"{part.folder.name}/{each.name}") for each in recordings]
         elif part.folder.exists():
-            candidates = open_arrays(part.folder, Wanted(resolution)).candidates
-            said, recordings = "", [Footage.of(candidate.name, candidate.read()) for candidate in candidates]
+            episodes = open_arrays(part.folder, ConvertOptions(resolution)).episodes
+            said, recordings = "", [Footage.of(episode.name, episode.read()) for episode in episodes]
         else:
             raise DataError(f"{part.folder}: no such data set, folder or file")
         if recordings:
             step = f", step {part.step}" if part.step > 1 else ""
-            places.append(Place(f"{part.folder}{said}{step}", tuple(recordings), part.step))
-    return places
+            sets.append(RecordingSet(f"{part.folder}{said}{step}", tuple(recordings), part.step))
+    return sets
 
 
 def _of_store(store: Store, split: Selection, share: float, lone: bool) -> tuple[str, list[Footage]]:
@@ -116,39 +122,44 @@ def _of_store(store: Store, split: Selection, share: float, lone: bool) -> tuple
     ]
 
 
-def held_out_of(run: pathlib.Path, step: int = 1) -> list[Place]:
-    """The episodes that an agent's run kept to judge its model, scripted and random ones by turns; none of another run."""
+def read_held_out(run: pathlib.Path, step: int = 1) -> list[RecordingSet]:
+    """The episodes that an agent's run kept to evaluate its model, scripted and random ones by turns; none of another
+    run."""
     paths = sorted((run / "held_out").glob("*/*.npz"), key=lambda path: (path.stem, path.parent.name))
     kept = [Footage.of(f"{path.parent.name}-{path.stem}", of_episode(load_episode(path))) for path in paths]
-    return [Place(f"the episodes that {run} held out", tuple(kept), step)] if kept else []
+    return [RecordingSet(f"the episodes that {run} held out", tuple(kept), step)] if kept else []
 
 
-def cut_segments(places: Sequence[Place], config: WorldModelConfig, horizon: int, count: int) -> Segments:
-    """`count` segments at most, spread evenly over the places, their recordings, and the time of each; one of a recording
-    is its beginning. Recordings that are too short for the step of their place are left out.
+def cut_segments(
+    sets: Sequence[RecordingSet], config: WorldModelConfig, horizon: int, count: int
+) -> EvaluationSegments:
+    """`count` segments at most, spread evenly over the sets, their recordings, and the time of each; one of a recording
+    is its beginning. Recordings that are too short for the step of their recording_set are left out.
 
     Raises DataError where none is long enough, and where actions do not fit the model.
     """
     frames = config.tokenizer.context_frames + horizon
-    fitting = [(place, recordings) for place in places if (recordings := _long_enough(place, frames))]
+    fitting = [
+        (recording_set, recordings) for recording_set in sets if (recordings := _long_enough(recording_set, frames))
+    ]
     if not fitting:
-        least = min((place.step for place in places), default=1)
-        longest = max((each.length for place in places for each in place.recordings), default=0)
+        least = min((recording_set.step for recording_set in sets), default=1)
+        longest = max((each.length for recording_set in sets for each in recording_set.recordings), default=0)
         at_step = f" at step {least}" if least > 1 else ""
         raise DataError(
-            f"no recording has the {_span(frames, least)} frames of a context and {horizon} to predict{at_step}; the longest "
-            f"has {longest}"
+            f"no recording has the {_span(frames, least)} frames of a context and {horizon} to predict{at_step}; the "
+            f"longest has {longest}"
         )
     names, pictures, actions = [], [], []
-    for (place, recordings), wanted in zip(fitting, _spread(count, len(fitting)), strict=True):
+    for (recording_set, recordings), wanted in zip(fitting, _spread(count, len(fitting)), strict=True):
         for each, share in zip(recordings, _spread(wanted, len(recordings)), strict=True):
-            last = each.length - _span(frames, place.step)
+            last = each.length - _span(frames, recording_set.step)
             for start in np.unique(np.linspace(0, last, share).astype(int)):
-                segment = each.read(start + place.step * np.arange(frames))
+                segment = each.read(start + recording_set.step * np.arange(frames))
                 names.append(f"{each.name} from {start}")
                 pictures.append(resize(segment.frames, config.tokenizer.resolution))
-                actions.append(_fitted(segment.actions, config, each.name))
-    return Segments(tuple(names), np.stack(pictures), np.stack(actions))
+                actions.append(_pad(segment.actions, config, each.name))
+    return EvaluationSegments(tuple(names), np.stack(pictures), np.stack(actions))
 
 
 def _span(frames: int, step: int) -> int:
@@ -156,12 +167,13 @@ def _span(frames: int, step: int) -> int:
     return (frames - 1) * step + 1
 
 
-def _long_enough(place: Place, frames: int) -> list[Footage]:
-    return [each for each in place.recordings if each.length >= _span(frames, place.step)]
+def _long_enough(recording_set: RecordingSet, frames: int) -> list[Footage]:
+    return [each for each in recording_set.recordings if each.length >= _span(frames, recording_set.step)]
 
 
 def _spread(count: int, among: int) -> np.ndarray:
-    """How many each of them gets, int64 [among]: evenly, the first ones more; of fewer than they are, every so many-th one."""
+    """How many each of them gets, int64 [among]: evenly, the first ones more; of fewer than they are, every so many-th
+    one."""
     if count >= among:
         return np.array([len(part) for part in np.array_split(np.arange(count), among)])
     shares = np.zeros(among, np.int64)
@@ -169,7 +181,7 @@ def _spread(count: int, among: int) -> np.ndarray:
     return shares
 
 
-def _fitted(actions_ta: np.ndarray, config: WorldModelConfig, name: str) -> np.ndarray:
+def _pad(actions_ta: np.ndarray, config: WorldModelConfig, name: str) -> np.ndarray:
     size = config.transformer.action_size
     if not size:
         return actions_ta[:, :0]

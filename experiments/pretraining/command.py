@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
+import shlex
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
 
 import world_model
-from experiments import hosts
-from experiments.data import options as data_options
-from experiments.data.loader import Part
+from experiments.data.options import DataOptions
 from experiments.errors import UsageError
-from experiments.pretrained import read_model
 from experiments.pretraining import config as presets
 from experiments.pretraining.config import Pretraining
 from experiments.pretraining.fitting import for_data, of_model, with_model
-from experiments.pretraining.run import pretrain
+from experiments.pretraining.run import pretrain as run
+from experiments.runs.hosts import HostOptions
+from experiments.runs.settings import HELP, parse_choices, parse_settings, typed_names
+from experiments.weights.bundled import load_model
 
 MODES = {
     "full": ("tokenizer", "transformer"),
@@ -31,72 +31,89 @@ MODES = {
 """Which parts of a model learn when it is adapted."""
 
 
-def run_pretrain(arguments: Sequence[str], command: str) -> int:
+@dataclasses.dataclass(frozen=True)
+class TrainingPaths:
+    """Where a run works."""
+
+    run_dir: pathlib.Path = tyro.MISSING
+    """The run folder; the same command there goes on."""
+    workers: int = 0
+    """Processes that read and augment segments; default: none besides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainChoices:
+    """What is trained, and which settings that gives."""
+
+    part: tyro.conf.Positional[Literal["tokenizer", "transformer"]]
+    preset: str = "laptop"
+    """Sets the defaults of everything below."""
+    tokenizer: str | None = None
+    """For the transformer: the tokenizer's run, or a model folder."""
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
+    hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneChoices:
+    """What is trained further, and which settings that gives."""
+
+    model: tyro.conf.Positional[str]
+    """A folder that from_pretrained reads, a run that has one, or the name of a bundled checkpoint."""
+    preset: str = "laptop-finetune"
+    """Sets the defaults of everything below."""
+    mode: Literal["full", "tokenizer", "transformer", "zero-shot"] = "full"
+    """Which part learns, if any."""
+    data: Annotated[DataOptions, tyro.conf.arg(name="")] = DataOptions()
+    hosts: Annotated[HostOptions, tyro.conf.arg(name="")] = HostOptions()
+
+
+def pretrain(arguments: Sequence[str], description: str) -> int:
     """`pretrain tokenizer|transformer`: the transformer learns the tokens of a model that --tokenizer names."""
-    parser = _parser("pretrain")
-    parser.add_argument("part", choices=("tokenizer", "transformer"))
-    parser.add_argument("--tokenizer", help="for the transformer: the tokenizer's run, or a model folder")
-    options, rest = _parsed(parser, arguments)
-    preset = _only(presets.get(options.preset), (options.part,))
-    if (options.part == "transformer") != (options.tokenizer is not None):
-        raise UsageError("pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none")
-    data = data_options.parts(options, videos=options.part == "tokenizer")
-    model = None
-    if options.tokenizer:
-        model = read_model(options.tokenizer)
+    if HELP & set(arguments):
+        choices = parse_choices(PretrainChoices, ["tokenizer", *arguments])
+        preset = _only(presets.get(choices.preset), (choices.part,))
+        return _parse("pretrain", description, arguments, dataclasses.replace(choices, part=tyro.MISSING), preset)
+    choices = parse_choices(PretrainChoices, arguments)
+    choices.hosts.join()
+    preset = _only(presets.get(choices.preset), (choices.part,))
+    if (choices.part == "transformer") != (choices.tokenizer is not None):
+        raise UsageError(
+            "pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none"
+        )
+    data = choices.data.specs(videos=choices.part == "tokenizer")
+    model = load_model(choices.tokenizer) if choices.tokenizer else None
+    if model is not None:
         preset = with_model(preset, tokenizer=model.config.tokenizer, goal_conditioned=model.config.goal_conditioned)
-    config = _typed(for_data(preset, data, None), rest, data, options.tokenizer)
+    config, places = _parse("pretrain", description, arguments, choices, for_data(preset, data, None))
+    config = dataclasses.replace(config, data=data, source=choices.tokenizer)
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
     if model is not None:
         if config.world_model.tokenizer.context_frames != model.config.tokenizer.context_frames:
-            raise UsageError(f"{options.tokenizer} was trained with {model.config.tokenizer.context_frames} context frames: keep them")
+            frames = model.config.tokenizer.context_frames
+            raise UsageError(f"{choices.tokenizer} was trained with {frames} context frames: keep them")
         params = params.replace(tokenizer=model.params.tokenizer)
-    print(f"model: {pretrain(config, params, options.run_dir, command, options.workers)}")
-    return 0
+    return _run("pretrain", arguments, config, params, places)
 
 
-def run_finetune(arguments: Sequence[str], command: str) -> int:
-    """`finetune FOLDER`: all of a model, or one part of it, learns from other data (paper section 4.1)."""
-    parser = _parser("finetune")
-    parser.add_argument("model", help="a folder that from_pretrained reads, a run that has one, or the name of a kept model")
-    parser.add_argument("--mode", choices=MODES, default="full", help="which part learns, if any; default: full")
-    options, rest = _parsed(parser, arguments)
-    model = read_model(options.model)
-    data = data_options.parts(options, videos=options.mode == "tokenizer")
-    preset = of_model(_only(presets.get(options.preset), MODES[options.mode]), model.config)
-    config = _typed(for_data(preset, data, model.config), rest, data, options.model)
+def finetune(arguments: Sequence[str], description: str) -> int:
+    """`finetune MODEL`: all of a model, or one part of it, learns from other data (paper section 4.1)."""
+    if HELP & set(arguments):
+        choices = parse_choices(FinetuneChoices, ["MODEL", *arguments])
+        required = dataclasses.replace(choices, model=tyro.MISSING)
+        return _parse("finetune", description, arguments, required, presets.get(choices.preset))
+    choices = parse_choices(FinetuneChoices, arguments)
+    choices.hosts.join()
+    model = load_model(choices.model)
+    data = choices.data.specs(videos=choices.mode == "tokenizer")
+    preset = of_model(_only(presets.get(choices.preset), MODES[choices.mode]), model.config)
+    config, places = _parse("finetune", description, arguments, choices, for_data(preset, data, model.config))
+    config = dataclasses.replace(config, data=data, source=choices.model, kind="finetune")
     try:
-        params = world_model.fitted(model.config, model.params, config.world_model)
+        params = world_model.fit_params(model.config, model.params, config.world_model)
     except ValueError as error:
-        raise UsageError(f"{options.model}: {error}") from error
-    print(f"model: {pretrain(config, params, options.run_dir, command, options.workers)}")
-    return 0
-
-
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"ivideogpt {name}", allow_abbrev=False, add_help=False)
-    default = {"pretrain": "laptop", "finetune": "laptop-finetune"}[name]
-    parser.add_argument("-h", "--help", action="store_true", help="show this, and every setting with the preset's value")
-    parser.add_argument("--preset", default=default, help=f"{', '.join(presets.names())}; default: {default}")
-    data_options.add_arguments(parser)
-    parser.add_argument("--run-dir", type=pathlib.Path, required=True, help="the same command there goes on")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read and augment segments; default: none besides")
-    hosts.add_arguments(parser)
-    return parser
-
-
-def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What these options are and what is left for the settings; or help with both, which ends the command."""
-    if {"-h", "--help"} & set(arguments):
-        named = argparse.ArgumentParser(add_help=False)
-        named.add_argument("--preset", default=parser.get_default("preset"))
-        preset = presets.get(named.parse_known_args(arguments)[0].preset)
-        parser.print_help()
-        print("\nEvery setting:\n")
-        _settings(preset, ["--help"])
-    options, rest = parser.parse_known_args(arguments)
-    hosts.join(options)
-    return options, rest
+        raise UsageError(f"{choices.model}: {error}") from error
+    return _run("finetune", arguments, config, params, places)
 
 
 def _only(preset: Pretraining, parts: Sequence[str]) -> Pretraining:
@@ -104,16 +121,15 @@ def _only(preset: Pretraining, parts: Sequence[str]) -> Pretraining:
     return dataclasses.replace(preset, **{name: dataclasses.replace(getattr(preset, name), steps=0) for name in others})
 
 
-def _typed(preset: Pretraining, rest: Sequence[str], data: tuple[Part, ...], source: str | None) -> Pretraining:
-    """The preset with the settings that were typed, on this data."""
-    return dataclasses.replace(_settings(preset, rest), data=data, source=source)
+def _parse(name: str, description: str, arguments: Sequence[str], choices: Any, preset: Pretraining) -> Any:
+    """The preset with the settings that were typed, and where to work."""
+    defaults = {"_choices": choices, "_places": TrainingPaths(), "_settings": preset}
+    found = parse_settings(f"ivideogpt {name}", description, arguments, defaults)
+    return found["_settings"], found["_places"]
 
 
-def _settings(preset: Pretraining, rest: Sequence[str]) -> Pretraining:
-    def collected(settings: Annotated[Pretraining, tyro.conf.arg(name="")] = preset) -> Pretraining:
-        return settings
-
-    try:
-        return tyro.cli(collected, prog="ivideogpt", args=rest, config=(tyro.conf.AvoidSubcommands,))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+def _run(name: str, arguments: Sequence[str], config: Pretraining, params: Any, places: TrainingPaths) -> int:
+    command = shlex.join(["ivideogpt", name, *arguments])
+    settings = config.select(typed_names(arguments, config))
+    print(f"model: {run(config, params, places.run_dir, command, places.workers, settings)}")
+    return 0

@@ -1,19 +1,27 @@
-"""What pre-training and fine-tuning are: one frozen dataclass, and the paper's settings as presets (appendix, training)."""
+"""What pre-training and fine-tuning are: one frozen dataclass, and the paper's settings as presets (appendix,
+training)."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any, Literal
 
 import tyro
 
-from experiments import presets
+from agent.mbpo import MBPOConfig
 from experiments.data.augment import Augmentation
-from experiments.data.loader import LoaderConfig, Part
+from experiments.data.loader import DatasetSpec, LoaderConfig
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import by_name
 from experiments.pretraining.mesh import MeshConfig
+from experiments.runs.run_folder import flat, plain
+from experiments.training import presets
 from tokenizer import OptimizerConfig
 from world_model import WorldModelConfig
+
+UNCOMPARED = {"preset", "seed", "data", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
+"""Settings that tables have columns for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +44,9 @@ class Pretraining:
     world_model: WorldModelConfig
     tokenizer: Stage
     transformer: Stage
-    data: tyro.conf.Suppress[tuple[Part, ...]] = ()
+    data: tyro.conf.Suppress[tuple[DatasetSpec, ...]] = ()
     source: tyro.conf.Suppress[str | None] = None  # the folder that the weights came from
+    kind: tyro.conf.Suppress[Literal["pretrain", "finetune"]] = "pretrain"  # a new model, or one that was there
     seed: int = 0
     mesh: MeshConfig = MeshConfig()
     trajectories: int | None = None
@@ -45,8 +54,9 @@ class Pretraining:
     validation_share: float = VALIDATION_SHARE
     """Of the recordings, which are held out."""
     tokens: str | None = None
-    """A folder that keeps the transformer's training segments as tokens: made first, where they are not there yet, so that
-    neither this run nor the next one on the same data and tokenizer has the tokenizer at work beside its updates."""
+    """A folder that keeps the transformer's training segments as tokens: made first, where they are not there yet, so
+    that neither this run nor the next one on the same data and tokenizer has the tokenizer at work beside its
+    updates."""
     token_segments: int | None = None
     """How many of them, which are gone through again and again; None: as many as the run takes, each once."""
     augmentation: bool = True
@@ -54,12 +64,17 @@ class Pretraining:
     """Of a moving average of the weights, which is then validated and saved; None: the weights themselves."""
     validate_every: int = 1000
     validation_batches: int = 8
-    judged_recordings: int = 24
+    evaluated_recordings: int = 24
     """Held-out ones from which futures are imagined, spread over the data sets."""
     horizon: int = 10
     """Imagined frames."""
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+
+    def select(self, typed: Collection[str]) -> dict[str, Any]:
+        """The settings of these dotted names, with their values, that tell this run from others of its kind."""
+        values = flat(plain(self))
+        return {name: values[name] for name in sorted(set(typed) - UNCOMPARED)}
 
     @property
     def scheduled(self) -> WorldModelConfig:
@@ -72,7 +87,6 @@ class Pretraining:
             )
             parts[optimizer] = changed
         return dataclasses.replace(self.world_model, **parts)
-
 
     def loader(self, batch: int) -> LoaderConfig:
         """How batches of so many segments are made for training."""
@@ -88,7 +102,8 @@ class Pretraining:
 
 
 def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Stage, **changes) -> Pretraining:
-    """A setting of the paper: bfloat16, action-free unless said, a cosine for the transformer. Others are the tokenizer's."""
+    """A setting of the paper: bfloat16, action-free unless said, a cosine for the transformer. Others are the
+    tokenizer's."""
     rates = {"tokenizer": 5e-4, "transformer": 1e-4} | changes.pop("rates", {})
     actions = {"action_size": changes.pop("action_size", 0), "reward_head": False}
     context, segment = changes.pop("context_frames", 2), changes.pop("segment_frames", 16)
@@ -104,13 +119,17 @@ def _paper(name: str, base: WorldModelConfig, tokenizer: Stage, transformer: Sta
 
 
 def _slower(base: WorldModelConfig) -> WorldModelConfig:
-    """With learning rates for what has been learned already: at those of pre-training, a few recordings undo more of it."""
+    """With learning rates for what has been learned already: at those of pre-training, a few recordings undo more of
+    it."""
     rates = {"tokenizer_optimizer": 2e-4, "transformer_optimizer": 1e-4}
     optimizers = {name: dataclasses.replace(getattr(base, name), learning_rate=rate) for name, rate in rates.items()}
     return dataclasses.replace(base, **optimizers)
 
 
-_BASE = {name: presets.get(name).mbpo.world_model for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")}
+_BASE = {
+    name: presets.get(name, "mbpo").settings_as(MBPOConfig).world_model
+    for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")
+}
 _TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
 _PRESETS = {
     preset.preset: preset
@@ -119,7 +138,7 @@ _PRESETS = {
         Pretraining("laptop-finetune", _slower(_BASE["laptop"]), Stage(600, 8), Stage(1500, 4, cosine=True),
                     augmentation=False, validate_every=500, checkpoint_every=500),
         Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2, cosine=True), validate_every=2,
-                    validation_batches=1, judged_recordings=2, horizon=2, checkpoint_every=2),
+                    validation_batches=1, evaluated_recordings=2, horizon=2, checkpoint_every=2),
         _paper("paper-64", _BASE["paper-64"], Stage(1_000_000, 64), Stage(700_000, 64, cosine=True)),
         _paper("medium-64", _BASE["medium-64"], Stage(1_000_000, 64), Stage(700_000, 64, cosine=True)),
         _paper("paper-256", _BASE["paper-256"], Stage(250_000, 32), Stage(350_000, 16, cosine=True)),

@@ -5,19 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from experiments import hosts
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.pretraining.config import Pretraining
+from experiments.runs import hosts
 from world_model import WorldModelConfig
 
 OF_PRESET = {
-    "tokenizer": ("context_frames", "compute_dtype", "recompute", "future_sample", "adversarial_weight", "adversarial_start_step"),
+    "tokenizer": (
+        "context_frames",
+        "compute_dtype",
+        "recompute",
+        "future_sample",
+        "adversarial_weight",
+        "adversarial_start_step",
+    ),
     "transformer": ("compute_dtype", "recompute"),
 }
-"""What fine-tuning takes from its preset. The architecture and the other losses are the model's own; actions and rewards
-are those of the data."""
+"""What fine-tuning takes from its preset. The architecture and the other losses are the model's own; actions and
+rewards are those of the data."""
 
 
 def with_model(preset: Pretraining, **changes) -> Pretraining:
@@ -40,8 +47,9 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     context = parts["tokenizer"].context_frames
     if context != model.tokenizer.context_frames:
         _say(
-            f"context frames: {context}, as in preset {preset.preset}, where the model had {model.tokenizer.context_frames} "
-            f"(--world-model.tokenizer.context-frames {model.tokenizer.context_frames} keeps those)"
+            f"context frames: {context}, as in preset {preset.preset}, where the model had "
+            f"{model.tokenizer.context_frames} (--world-model.tokenizer.context-frames "
+            f"{model.tokenizer.context_frames} keeps those)"
         )
     actions = max(parts["transformer"].action_size, preset.world_model.transformer.action_size)
     head = preset.world_model.transformer.reward_head
@@ -49,8 +57,9 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)
 
 
-def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig | None) -> Pretraining:
-    """The preset with the actions and rewards that the data has, where it has any; a model that is there keeps its actions.
+def for_data(preset: Pretraining, data: Sequence[DatasetSpec], model: WorldModelConfig | None) -> Pretraining:
+    """The preset with the actions and rewards that the data has, where it has any; a model that is there keeps its
+    actions.
 
     Raises DataError where there is no data set, or where its first recording is damaged.
     """
@@ -70,7 +79,10 @@ def for_data(preset: Pretraining, data: Sequence[Part], model: WorldModelConfig 
         lacking = next(part.folder for part, found in zip(data, signals, strict=True) if not found.rewards)
         _say(f"{lacking} has no rewards: the model has no reward head")
     elif model and model.transformer.reward_head and not rewards:
-        _say(f"preset {preset.preset} is without rewards: the model loses its reward head (--world-model.transformer.reward-head keeps it)")
+        _say(
+            f"preset {preset.preset} is without rewards: the model loses its reward head "
+            "(--world-model.transformer.reward-head keeps it)"
+        )
     return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))
 
 

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 import world_model
-from agent.events import Border, CheckpointDue, Clock, Progress
-from agent.model_evaluation import Comparison
+from agent.events import CheckpointDue, Clock, Progress, SafePoint
+from agent.mbpo.model_evaluation import Comparison
 from agent.replay import Segments
-from experiments import hosts
 from experiments.data.loader import Loader
 from experiments.data.store import Store
 from experiments.data.tokens import TokenLoader, TokenSegments
@@ -32,7 +31,14 @@ from experiments.pretraining.mesh import (
     whole,
 )
 from experiments.pretraining.program import program
-from experiments.pretraining.validation import Reconstructed, imagined, reconstructed, validate, with_held_out
+from experiments.pretraining.validation import (
+    Reconstructed,
+    evaluate_imagination,
+    reconstruct,
+    validate,
+    with_held_out,
+)
+from experiments.runs import hosts
 from world_model import WorldModelParams
 
 STAGES = ("tokenizer", "transformer")
@@ -108,17 +114,18 @@ class Trainer:
         """`model_params` on one device of this process, for what is not divided; all processes ask at the same time."""
         return on_one_device(self.mesh, self.model_params())
 
-    def events(self) -> Iterator[Progress | Validated | Border]:
-        """The stages from here on, with a border after every update. Where nothing is to be learned, the model is only judged."""
+    def events(self) -> Iterator[Progress | Validated | SafePoint]:
+        """The stages from here on, with a border after every update. Where nothing is to be learned, the model is only
+        evaluated."""
         if not self.stages:
-            yield self.validated(self._judged(True))
+            yield self.validated(self._evaluated_stages(True))
         for name in self.stages[self.stages.index(self.name) :] if self.stages else ():
             if name != self.name:
                 self.params = whole(self.mesh, self.model_params())
                 self.enter(name)
             yield from self._stage()
 
-    def _stage(self) -> Iterator[Progress | Validated | Border]:
+    def _stage(self) -> Iterator[Progress | Validated | SafePoint]:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
         last_one = self.name == self.stages[-1]
@@ -133,10 +140,10 @@ class Trainer:
             self.step, done = self.step + 1, done + 1
             over = done == stage.steps
             shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or over else {}
-            yield Progress(Clock(), self.name, done, stage.steps, shown)
+            yield Progress(self.name, done, stage.steps, shown)
             if done % config.validate_every == 0 or over:
-                yield self.validated(self._judged(over and last_one))
-            kind = CheckpointDue if done % config.checkpoint_every == 0 or over else Border
+                yield self.validated(self._evaluated_stages(over and last_one))
+            kind = CheckpointDue if done % config.checkpoint_every == 0 or over else SafePoint
             yield kind(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
         loader.close()
 
@@ -146,24 +153,29 @@ class Trainer:
 
     def _tokens(self, stage: Stage) -> Generator[Progress, None, TokenLoader]:
         """Batches of the tokens of the segments that `_loader` would give, made now where they are not kept yet."""
+        kept_in = self.config.tokens
+        assert kept_in is not None  # or `enter` had chosen another program
         wanted, params = self.config.token_segments or stage.steps * stage.batch, self.whole_params()
         segments = self._loader(tokenizing.BATCH)
         if hosts.is_first():
-            folder = tokenizing.opened(self.config.tokens, segments, self.model, params)
+            folder = tokenizing.open_token_folder(kept_in, segments, self.model, params)
             yield from tokenizing.fill(folder, wanted, segments, self.model, params)
         hosts.wait_for_all("tokens")
-        folder = tokenizing.opened(self.config.tokens, segments, self.model, params)
+        folder = tokenizing.open_token_folder(kept_in, segments, self.model, params)
         return TokenLoader(folder, wanted, stage.batch, jax.process_index(), jax.process_count())
 
-    def _judged(self, finally_: bool) -> tuple[str, ...]:
-        """The part that learns; in the end both, but for a transformer that nobody has trained or whose actions are missing."""
-        judged = bool(self.config.source or self.config.transformer.steps) and self._acted
-        return (STAGES if judged else STAGES[:1]) if finally_ else (self.name,)
+    def _evaluated_stages(self, at_the_end: bool) -> tuple[str, ...]:
+        """The part that learns; in the end both, but for a transformer that nobody has trained or whose actions are
+        missing."""
+        evaluated = bool(self.config.source or self.config.transformer.steps) and self._acted
+        return (STAGES if evaluated else STAGES[:1]) if at_the_end else (self.name,)
 
     @property
     def _acted(self) -> bool:
         """Whether the data has the actions that the transformer takes, if it takes any."""
-        return not self.model.transformer.action_size or all(Store(part.folder).signals.action_size for part in self.config.data)
+        return not self.model.transformer.action_size or all(
+            Store(part.folder).signals.action_size for part in self.config.data
+        )
 
     def validated(self, parts: Sequence[str]) -> Validated:
         """Judge parts of the model on the held-out recordings, always the same segments."""
@@ -176,8 +188,8 @@ class Trainer:
         return Validated(
             self.step,
             metrics,
-            reconstructed(self.model, params, batches[0][0]) if "tokenizer" in parts else None,
-            imagined(config, self.model, params) if "transformer" in parts else None,
+            reconstruct(self.model, params, batches[0][0]) if "tokenizer" in parts else None,
+            evaluate_imagination(config, self.model, params) if "transformer" in parts else None,
         )
 
     @functools.cached_property
@@ -196,9 +208,9 @@ class Trainer:
         size = self.model.transformer.action_size
         return np.asarray(world_model.pad_actions(batch.actions_bta, size)) if size else batch.actions_bta[..., :0]
 
-    def _arranged(self, frames_bthwc: np.ndarray) -> np.ndarray:
-        """Segments as the program of this stage takes them: a tokenizer knows no goal and takes frames as they follow each other
-        in a sequence, a transformer takes them in the order of time."""
+    def _arrange(self, frames_bthwc: np.ndarray) -> np.ndarray:
+        """Segments as the program of this stage takes them: a tokenizer knows no goal and takes frames as they follow
+        each other in a sequence, a transformer takes them in the order of time."""
         return np.asarray(self.model.layout.arrange(frames_bthwc)) if self.name == "tokenizer" else frames_bthwc
 
     def _key(self, purpose: str, counter: int) -> jax.Array:
@@ -212,18 +224,23 @@ class Trainer:
 
     def _update(self, batch: Segments | TokenSegments) -> Mapping[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
-        segments = batch.tokens_bl if isinstance(batch, TokenSegments) else self._arranged(batch.frames_bthwc)
+        segments = batch.tokens_bl if isinstance(batch, TokenSegments) else self._arrange(batch.frames_bthwc)
         arrays = (segments, self._actions(batch), batch.rewards_bt)
+        metrics: Mapping[str, jax.Array] = {}
         for index in range(self._pieces):
             key = self._key("update", self.step * self._pieces + index)
-            piece = (from_this_process(by_segment(self.mesh), array[index :: self._pieces]) for array in arrays)
-            given = self.program.arguments(self.state, self.params.tokenizer, *piece, key, self.perceptual)
+            piece, actions_bta, rewards_bt = (
+                from_this_process(by_segment(self.mesh), array[index :: self._pieces]) for array in arrays
+            )
+            given = self.program.arguments(
+                self.state, self.params.tokenizer, piece, actions_bta, rewards_bt, key, self.perceptual
+            )
             self.state, metrics = self.program.step(*given)
         if self.average is not None:
-            self.average = _averaged(self.average, self.state.params, self.config.ema_decay)
+            self.average = _average(self.average, self.state.params, self.config.ema_decay)
         return metrics
 
 
 @jax.jit
-def _averaged(average: Any, params: Any, decay: float) -> Any:
+def _average(average: Any, params: Any, decay: float) -> Any:
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)

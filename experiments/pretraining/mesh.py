@@ -24,11 +24,15 @@ RULES = (
     (r"(attention/output|down)/kernel", (MODEL, None)),
     (r"embedding/embedding", (None, MODEL)),
 )
-"""Which dimension of a matrix of the transformer the axis `model` divides, by the end of its name (Shoeybi et al., 2019).
-An optimizer's moments have the names and the places of their parameters."""
+"""Which dimension of a matrix of the transformer the axis `model` divides, by the end of its name (Shoeybi et al.,
+2019). An optimizer's moments have the names and the places of their parameters."""
 
 SMALLEST = 2**14
 """Numbers of an array from which dividing it is worth a collective."""
+
+
+Devices = Sequence[Any]
+"""JAX's, which have no type of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class MeshConfig:
     """Whether the groups share the parameters, too, as they always share the optimizer's state."""
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Devices | None = None) -> Mesh:
     """Axes `data` and `model`, over all devices of all hosts. Raises UsageError where their number does not fit."""
     devices = jax.devices() if devices is None else devices
     data = len(devices) // config.model if config.data is None else config.data
@@ -66,8 +70,8 @@ def check_batch(mesh: Mesh, batch: int, pieces: int, part: str) -> None:
     if batch % (groups * pieces):
         of = f" in {pieces} pieces" if pieces > 1 else ""
         raise UsageError(
-            f"{groups} groups of devices cannot share a batch of {batch} segments{of}: set --{part}.batch to a multiple "
-            f"of {groups * pieces}, or --mesh.data to a number of groups that divides it"
+            f"{groups} groups of devices cannot share a batch of {batch} segments{of}: set --{part}.batch to a "
+            f"multiple of {groups * pieces}, or --mesh.data to a number of groups that divides it"
         )
 
 

@@ -48,11 +48,11 @@ def program(part: str, model: WorldModelConfig, config: MeshConfig, mesh: Mesh) 
     state = jax.eval_shape(begin, jax.random.key(0))
     shardings, computing = state_shardings(mesh, config, state), computing_shardings(mesh, state.params)
 
-    def collect(params: Any) -> Any:
+    def constrain(params: Any) -> Any:
         return jax.lax.with_sharding_constraint(params, computing)
 
     def update(state: Any, *others: Any) -> tuple[Any, dict[str, jax.Array]]:
-        return step(*static, state.replace(params=collect(state.params)), *others, collect=collect)
+        return step(*static, state.replace(params=constrain(state.params)), *others, constrain_gradients=constrain)
 
     return Program(
         part, begin, jax.jit(update, out_shardings=(shardings, everywhere(mesh)), donate_argnums=0), shardings

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import types
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
-from agent.events import Border, CheckpointDue, Clock, Progress
-from experiments import hosts, videos
-from experiments.checkpoints import Checkpoints
+from agent.events import CheckpointDue, Clock, Progress, SafePoint
 from experiments.data.segments import members
 from experiments.data.store import Store
 from experiments.errors import UsageError
-from experiments.metric_weights import perceptual_weights
-from experiments.metrics import Metrics, keep_first
-from experiments.preemption import StopRequest, stop_request
 from experiments.pretraining import tokenizing
 from experiments.pretraining.config import Pretraining
 from experiments.pretraining.loop import Trainer, Validated
-from experiments.progress import ProgressDisplay
-from experiments.recorder import said_of, scalars
-from experiments.run_folder import RunFolder
+from experiments.reports import videos
+from experiments.reports.comparison import scalars, sentence
+from experiments.runs import hosts
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.metrics_log import Metrics, keep_first
+from experiments.runs.preemption import StopRequest, stop_request
+from experiments.runs.progress import ProgressDisplay
+from experiments.runs.run_folder import RunFolder
+from experiments.weights.metric_weights import perceptual_weights
 from world_model import WorldModel, WorldModelParams
 
 MAY_CHANGE = ("mesh", "keep_checkpoints")
@@ -29,17 +33,25 @@ MAY_CHANGE = ("mesh", "keep_checkpoints")
 
 
 def pretrain(
-    config: Pretraining, params: WorldModelParams, run_dir: pathlib.Path, command: str, workers: int = 0
+    config: Pretraining,
+    params: WorldModelParams,
+    run_dir: pathlib.Path,
+    command: str,
+    workers: int = 0,
+    settings: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> pathlib.Path:
     """Train from these weights and return the folder of the model.
 
-    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, once the update that
-    it fell into, with its judgement where one is due, is saved.
+    settings: by dotted names the values that tell this run from others, as `RunFolder.claim` takes them.
+    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, once the
+    update that it fell into, with its evaluation where one is due, is saved.
     """
     check_data(config)
-    perceptual = perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
+    perceptual = (
+        perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
+    )
     folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual, workers)
-    claim = folder.claim(config, command, MAY_CHANGE) if hosts.is_first() else contextlib.nullcontext()
+    claim = folder.claim(config, command, MAY_CHANGE, settings) if hosts.is_first() else contextlib.nullcontext()
     stopping = stop_request() if jax.process_count() == 1 else contextlib.nullcontext(StopRequest())
     with claim, stopping as stop:
         hosts.wait_for_all("run folder")
@@ -71,13 +83,14 @@ def _go_on(trainer: Trainer, checkpoints: Checkpoints) -> int:
     if not steps:
         return 0
     restored = checkpoints.restore(trainer.prepare(steps[-1]))
+    assert restored is not None  # there is a checkpoint
     trainer.restore(restored.step, restored.state, restored.extra["loader"])
     return restored.extra["metrics_lines"]
 
 
 def _end_if_asked(event, trainer: Trainer, checkpoints: Checkpoints, lines: int, stop: StopRequest) -> None:
     """Raise Preempted after a SIGTERM, at moments from which the run goes on exactly."""
-    if isinstance(event, Border):
+    if isinstance(event, SafePoint):
         stop.made = hosts.asked_to_end(stop.made, trainer.step)
         if stop.made and not isinstance(event, CheckpointDue):
             _save(event, trainer, checkpoints, lines)
@@ -86,7 +99,7 @@ def _end_if_asked(event, trainer: Trainer, checkpoints: Checkpoints, lines: int,
         stop.refuse_to_go_on("with the tokens made so far kept")
 
 
-def _save(event: Border, trainer: Trainer, checkpoints: Checkpoints, lines: int) -> None:
+def _save(event: SafePoint, trainer: Trainer, checkpoints: Checkpoints, lines: int) -> None:
     checkpoints.save(trainer.step, event.state["arrays"], {"loader": event.state["loader"], "metrics_lines": lines})
 
 
@@ -96,14 +109,16 @@ def _record(
     if isinstance(event, Progress):
         display.update(event)
         if event.metrics:
-            metrics.write(Clock(), {"updates": trainer.step} | {f"{event.phase}/{k}": v for k, v in event.metrics.items()})
+            metrics.write(
+                Clock(), {"updates": trainer.step} | {f"{event.phase}/{k}": v for k, v in event.metrics.items()}
+            )
     elif isinstance(event, Validated):
-        _record_judgement(event, folder, metrics, display)
+        _record_evaluation(event, folder, metrics, display)
     elif isinstance(event, CheckpointDue):
         _save(event, trainer, checkpoints, metrics.lines)
 
 
-def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, display: ProgressDisplay) -> None:
+def _record_evaluation(event: Validated, folder: RunFolder, metrics: Metrics, display: ProgressDisplay) -> None:
     values = {f"validation/{part}/{name}": v for part, found in event.metrics.items() for name, v in found.items()}
     if event.comparison is not None:
         values |= scalars(event.comparison)
@@ -115,12 +130,12 @@ def _record_judgement(event: Validated, folder: RunFolder, metrics: Metrics, dis
         videos.write_mp4(path, videos.comparing_video(pair.real, pair.made, "reconstructed"), 4)
     metrics.write(Clock(), {"updates": event.step} | values)
     if not event.metrics:
-        display.message("not judged: a data set of one recording holds none out")
+        display.message("not evaluated: a data set of one recording holds none out")
     for part, found in event.metrics.items():
         said = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         display.message(f"held out, {part} after update {event.step}: {said}")
     if event.comparison is not None:
-        display.message(f"held out, after update {event.step}: {said_of(event.comparison)}")
+        display.message(f"held out, after update {event.step}: {sentence(event.comparison)}")
 
 
 def check_data(config: Pretraining) -> None:
@@ -138,13 +153,11 @@ def check_data(config: Pretraining) -> None:
             )
         if config.transformer.steps and model.action_size and not signals.action_size:
             raise UsageError(
-                f"{part.folder} has no actions, and the transformer predicts from {model.action_size} numbers: leave it out, or "
-                f"learn from it with a tokenizer alone"
+                f"{part.folder} has no actions, and the transformer predicts from {model.action_size} numbers: leave "
+                f"it out, or learn from it with a tokenizer alone"
             )
         if model.reward_head and not signals.rewards:
-            raise UsageError(
-                f"{part.folder} has no rewards to learn: set --world-model.transformer.no-reward-head"
-            )
+            raise UsageError(f"{part.folder} has no rewards to learn: set --world-model.transformer.no-reward-head")
 
 
 def _check_settings(config: Pretraining) -> None:
@@ -156,4 +169,6 @@ def _check_settings(config: Pretraining) -> None:
         return
     most = max(len(members(Store(part.folder).names, "train", config.validation_share)) for part in config.data)
     if not 1 <= config.trajectories <= most:
-        raise UsageError(f"--trajectories {config.trajectories}: the data has {most} to learn from, once some are held out")
+        raise UsageError(
+            f"--trajectories {config.trajectories}: the data has {most} to learn from, once some are held out"
+        )

@@ -14,12 +14,12 @@ from jax import Array
 
 import tokenizer
 import world_model
-from agent.model_evaluation import Comparison, evaluate_model
-from agent.replay import Episode
+from agent.mbpo.model_evaluation import Comparison, evaluate_model
+from agent.replay import Episode, rewards_of_actions
 from experiments.data.augment import resize
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.data.recording import Recording
-from experiments.data.segments import members, thinned
+from experiments.data.segments import every_nth, members
 from experiments.data.store import Store
 from experiments.pretraining.config import Pretraining
 from tokenizer.losses import Outputs, losses
@@ -32,13 +32,14 @@ TOP_K = 5
 def validate(
     config: WorldModelConfig, params: WorldModelParams, part: str, batches: list[tuple], perceptual: Any
 ) -> dict[str, float]:
-    """Means over batches of (frames uint8 [B, T, H, W, 3], actions [B, T, A], rewards [B, T]); usage over all of them."""
+    """Means over batches of (frames uint8 [B, T, H, W, 3], actions [B, T, A], rewards [B, T]); usage over all of
+    them."""
     if part == "transformer":
         return _means([_transformer(config, params, *batch) for batch in batches])
     parts = [_tokenizer(config, params.tokenizer, config.layout.arrange(batch[0]), perceptual) for batch in batches]
     metrics = _means([terms for terms, _ in parts])
     for name in ("context", "future"):
-        counts_k = sum(counts[name] for _, counts in parts)
+        counts_k = jnp.stack([counts[name] for _, counts in parts]).sum(0)
         metrics[f"{name}_codes_used"] = float((counts_k > 0).sum())
         metrics[f"{name}_perplexity"] = float(perplexity(counts_k))
     return metrics
@@ -56,27 +57,29 @@ class Reconstructed:
     made: np.ndarray
 
 
-def reconstructed(config: WorldModelConfig, params: WorldModelParams, frames_bthwc: np.ndarray, shown: int = 3) -> Reconstructed:
+def reconstruct(
+    config: WorldModelConfig, params: WorldModelParams, frames_bthwc: np.ndarray, shown: int = 3
+) -> Reconstructed:
     real = frames_bthwc[:shown]
     tokens_bl, _ = world_model.tokenize(config, params, real)
     made = np.clip(np.asarray(world_model.detokenize(config, params, tokens_bl)), 0, 1)
     return Reconstructed(real, np.rint(made * 255).astype(np.uint8))
 
 
-def with_held_out(settings: Pretraining) -> tuple[Part, ...]:
-    """The data sets that have recordings to be judged on: at least two."""
+def with_held_out(settings: Pretraining) -> tuple[DatasetSpec, ...]:
+    """The data sets that have recordings to be evaluated on: at least two."""
     share = settings.validation_share
     return tuple(p for p in settings.data if len(members(Store(p.folder).names, "validation", share)))
 
 
-def imagined(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:
-    """The most likely futures of held-out recordings against reality, at each set's step, under their own actions and another
-    one's, if the model takes any. None where fewer than two recordings are long enough.
+def evaluate_imagination(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:
+    """The most likely futures of held-out recordings against reality, at each set's step, under their own actions and
+    another one's, if the model takes any. None where fewer than two recordings are long enough.
     """
     length = model.tokenizer.context_frames + settings.horizon
-    each = math.ceil(settings.judged_recordings / len(settings.data))
+    each = math.ceil(settings.evaluated_recordings / len(settings.data))
     episodes = [
-        _episode(thinned(store.read(int(index)), part.step), model)
+        _episode(every_nth(store.read(int(index)), part.step), model)
         for part, store in ((part, Store(part.folder)) for part in settings.data)
         for index in members(store.names, "validation", settings.validation_share)[:each]
         if -(-store.lengths[index] // part.step) > length
@@ -87,9 +90,13 @@ def imagined(settings: Pretraining, model: WorldModelConfig, params: WorldModelP
 def _episode(recording: Recording, model: WorldModelConfig) -> Episode:
     frames = resize(recording.frames, model.tokenizer.resolution)
     size = model.transformer.action_size
-    actions = np.asarray(world_model.pad_actions(recording.actions[None, :-1], size))[0] if size else recording.actions[:-1, :0]
+    actions = (
+        np.asarray(world_model.pad_actions(recording.actions[None, :-1], size))[0]
+        if size
+        else recording.actions[:-1, :0]
+    )
     rewards = np.zeros(len(frames), np.float32) if recording.rewards is None else recording.rewards
-    return Episode(frames, actions, rewards[1:], np.zeros(len(actions), bool))
+    return Episode(frames, actions, rewards_of_actions(rewards), np.zeros(len(actions), bool))
 
 
 @functools.partial(jax.jit, static_argnames="config")

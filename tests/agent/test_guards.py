@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agent.drqv2 import DrQv2Config
 from agent.guards import Diverged, WatchedMetrics, outliers, refuse_not_finite
 
 
@@ -43,8 +42,18 @@ def test_a_poisoned_array_is_refused_by_its_name():
 
 
 def test_rewards_and_values_far_outside_the_real_range_are_told_and_others_not():
-    config, rewards = DrQv2Config(discount=0.9, reward_scale=0.5), np.array([0, 4, 10], np.float32)
-    fine = {"imagined/reward_largest": 19.0, "imagined/reward_smallest": -9.0, "agent/value_largest": 54.0, "agent/loss": 1e9}
-    assert list(outliers(fine, config, rewards)) == []
-    far = {"imagined/reward_largest": 21.0, "imagined/reward_smallest": -11.0, "agent/value_largest": 56.0, "agent/value_smallest": -6.0}
-    assert {outlier.name: outlier.value for outlier in outliers(far, config, rewards)} == far
+    settings = {"reward_scale": 0.5, "discount": 0.9, "rewards": np.array([0, 4, 10], np.float32)}
+    fine = {
+        "imagined/reward_largest": 19.0,
+        "imagined/reward_smallest": -9.0,
+        "agent/value_largest": 54.0,
+        "agent/loss": 1e9,
+    }
+    assert list(outliers(fine, **settings)) == []
+    far = {
+        "imagined/reward_largest": 21.0,
+        "imagined/reward_smallest": -11.0,
+        "agent/value_largest": 56.0,
+        "agent/value_smallest": -6.0,
+    }
+    assert {outlier.name: outlier.value for outlier in outliers(far, **settings)} == far

@@ -5,8 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from agent.imagined import ImaginedReplay
-from agent.replay import EpisodeError, Replay, draw_segments, load_episode, n_step, save_episode, stacked
+from agent.mbpo.imagined import ImaginedReplay
+from agent.replay import (
+    EpisodeError,
+    Replay,
+    draw_segments,
+    load_episode,
+    n_step,
+    rewards_of_actions,
+    rewards_of_arriving,
+    save_episode,
+    segment,
+    stack_frames,
+)
 
 
 def test_an_n_step_return_equals_the_sum_by_hand():
@@ -22,8 +33,8 @@ def test_an_n_step_return_is_cut_at_the_end_and_bootstraps_from_the_last_frame()
 
 def test_a_stack_ends_with_the_newest_frame_and_repeats_the_first_where_none_came_before(make_episode):
     frames = make_episode().frames
-    assert stacked(frames, 5, 3)[0, 0].tolist() == [3, 3, 3, 4, 4, 4, 5, 5, 5]
-    assert stacked(frames, 1, 3)[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    assert stack_frames(frames, 5, 3)[0, 0].tolist() == [3, 3, 3, 4, 4, 4, 5, 5, 5]
+    assert stack_frames(frames, 1, 3)[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
 
 
 def test_every_transition_of_an_episode_is_consistent_with_it(make_episode):
@@ -103,18 +114,6 @@ def test_wrong_shapes_missing_keys_and_pickles_are_refused_by_name(tmp_path, mak
     np.savez(path, **(arrays | {"rewards": np.array([None] * 10, dtype=object)}))
     with pytest.raises(EpisodeError, match=r"b\.npz"):
         load_episode(path)
-
-
-def test_a_published_episode_drops_its_dummy_row_and_keeps_the_newest_frame(tmp_path):
-    stack = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 9, 8, 8), np.uint8)
-    stack[:, :6] = 200
-    reward = np.array([[0], [1], [2], [25]], np.float32)
-    np.savez(tmp_path / "p.npz", observation=stack, action=np.full((4, 4), 1.5, np.float32), reward=reward, discount=reward)
-    episode = load_episode(tmp_path / "p.npz")
-    assert episode.frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
-    assert episode.rewards.tolist() == [1, 2, 25]
-    assert episode.actions.max() == 1
-    assert episode.success
 
 
 def test_a_reloaded_replay_draws_the_same_batches(tmp_path, make_episode):
@@ -219,3 +218,11 @@ def test_imagined_replay_forgets_the_oldest_and_reloads_the_newest(tmp_path):
     assert [int(r["actions"].max()) for r in again.rollouts] == [3, 4]
     again.reload(4)
     assert [int(r["actions"].max()) for r in again.rollouts] == [2, 3]
+
+
+def test_a_reward_is_earned_by_an_action_and_belongs_to_the_frame_that_it_arrives_at(make_episode):
+    episode = make_episode(5)
+    arriving = rewards_of_arriving(episode.rewards)
+    assert arriving.tolist() == [0, 1, 2, 3, 4, 5] and len(arriving) == len(episode.frames)
+    np.testing.assert_array_equal(rewards_of_actions(arriving), episode.rewards)
+    np.testing.assert_array_equal(segment(episode, 1, 3)[2], arriving[1:4])

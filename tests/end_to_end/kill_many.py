@@ -1,6 +1,7 @@
 """Kill one run at many random moments, and compare its end with that of a run that nobody killed.
 
-    python tests/end_to_end/kill_many.py [--kills 20] [--seed 0] [--preset debug] [--folder DIR] [-- any argument of train]
+    python tests/end_to_end/kill_many.py [--kills 20] [--seed 0] [--preset debug] [--folder DIR] [-- any argument of
+    train]
 
 Prints one JSON object; the exit code is 0 where the last states are equal bit for bit and no finished episode was lost.
 """
@@ -95,7 +96,8 @@ def kill_many(run: pathlib.Path, preset: str, more: list[str], kills: int, longe
 
 
 def wait_for_end(run: pathlib.Path, session: subprocess.Popen, seconds: float) -> None:
-    """Return after that time, or where the session comes to the run's end: it is killed there, saving for the last time."""
+    """Return after that time, or where the session comes to the run's end: it is killed there, saving for the last
+    time."""
     end, old = time.monotonic() + seconds, fingerprint_of(run)
     while time.monotonic() < end and session.poll() is None:
         new = fingerprint_of(run)

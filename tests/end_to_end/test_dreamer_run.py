@@ -7,19 +7,25 @@ import pytest
 from kill_many import episodes_of, fingerprint_of, finish, lines_of, log_of, start
 from test_resume import wait_until, whole_checkpoints
 
+pytestmark = pytest.mark.slow
+
 DREAMER = ["--algorithm", "dreamerv3"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs") / "dreamer"
-    finish(run, "debug", DREAMER)
-    return run
+def finished(shared_run):
+    return shared_run(*DREAMER)
 
 
-def test_a_run_learns_is_judged_and_reported(finished):
+def test_a_run_learns_is_evaluated_and_reported(finished):
     names = set().union(*lines_of(finished))
-    assert {"eval/success", "eval/return", "agent/reconstruction_loss", "agent/policy_loss", "state_fingerprint"} <= names
+    assert {
+        "eval/success",
+        "eval/return",
+        "agent/reconstruction_loss",
+        "agent/policy_loss",
+        "state_fingerprint",
+    } <= names
     assert not any(name.startswith(("tokenizer/", "transformer/", "model/")) for name in names)
     assert list((finished / "videos").glob("evaluation-*.mp4"))
     assert "dreamerv3, debug" in (finished / "report.html").read_text()

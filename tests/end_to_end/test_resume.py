@@ -6,7 +6,10 @@ import signal
 import subprocess
 import time
 
+import pytest
 from kill_many import episodes_of, fingerprint_of, finish, lines_of, log_of, start
+
+pytestmark = pytest.mark.slow
 
 
 def wait_until(happened, session: subprocess.Popen, seconds: float = 200) -> None:

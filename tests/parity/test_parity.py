@@ -11,13 +11,12 @@ import pytest
 from flax import nnx
 
 from agent import drqv2
-from agent.drqv2 import DrQv2Config
-from agent.networks import NetworkConfig
+from agent.drqv2 import DrQv2Config, NetworkConfig
 from experiments.evaluation import i3d
-from experiments.metric_weights import perceptual_weights
+from experiments.weights.metric_weights import perceptual_weights
 from tokenizer import CompressiveTokenizer, PerceptualWeights, TokenizerConfig, abstract_params, lpips, merge
 from tokenizer import published as published_tokenizer
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.quantize import VectorQuantizer
 from world_model import SequenceLayout, TransformerConfig, published, transformer
 from world_model.transformer import Transformer
@@ -133,7 +132,7 @@ def test_codes_loss_and_gradients_are_those_of_the_reference_quantizer():
     weights, expected = golden("quantizer")
     codebook = jnp.asarray(weights["embedding.weight"], jnp.float32)
     config = TokenizerConfig(latent_channels=codebook.shape[1])
-    graph, _ = nnx.split(VectorQuantizer(len(codebook), config, draws=Draws()))
+    graph, _ = nnx.split(VectorQuantizer(len(codebook), config, deferred=DeferredInit()))
     latents, weighting = (expected[name].transpose(0, 2, 3, 1) for name in ("latents", "weighting"))
 
     def objective(codebook, latents):
@@ -148,7 +147,7 @@ def test_codes_loss_and_gradients_are_those_of_the_reference_quantizer():
     assert_close(gradients[1].transpose(0, 3, 1, 2), expected["latents_gradient"])
 
 
-# --- how good pictures are ----------------------------------------------------------------------------------------------
+# --- how good pictures are --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -187,25 +186,26 @@ LEARNER = DrQv2Config(
     network=NetworkConfig(channels=4, features=6, hidden=8),
     stack=2,
     action_size=3,
+    resolution=21,
     shift_pixels=0,
     noise_start=0.0,
     noise_end=0.0,
     learning_rate=3e-3,
     weight_decay=0.1,
-    target_rate=0.1,
+    tau=0.1,
 )
 
 
 def test_updates_of_the_actor_critic_have_the_losses_of_the_same_updates_in_pytorch():
     weights, given = golden("drqv2")
-    state = drqv2.init(LEARNER, jax.random.key(0), resolution=21)
+    state = drqv2.init(LEARNER, jax.random.key(0))
     parts = dict(zip(state.parameters._fields, state.parameters, strict=True))
     parts = {name: filled(name, tree, weights) for name, tree in parts.items()}
     state = state._replace(
-        parameters=drqv2.Parameters(**parts),
+        parameters=drqv2.DrQv2Parameters(**parts),
         target_critics=filled("target_critics", state.target_critics, weights),
     )
-    batch = drqv2.Batch(
+    batch = drqv2.LearnerBatch(
         given["observations"].transpose(0, 2, 3, 1),
         given["actions"],
         given["rewards"],

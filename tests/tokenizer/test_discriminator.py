@@ -14,7 +14,7 @@ from tokenizer.discriminator import discriminator_loss, generator_loss, init_dis
 
 FAST = OptimizerConfig(learning_rate=1e-3, warmup_steps=0)
 WITHOUT = TokenizerConfig(
-    resolution=24,  # the fewest pixels that a discriminator judges
+    resolution=24,  # the fewest pixels that a discriminator evaluates
     context_frames=1,
     channels=(8,),
     norm_groups=2,
@@ -43,7 +43,7 @@ def test_the_hinge_losses_are_what_they_are_by_hand():
 
 
 @pytest.mark.parametrize("side, logits", [(64, 6), (32, 2), (24, 1)])
-def test_a_logit_a_patch(side, logits):
+def test_one_logit_per_patch(side, logits):
     params = jax.eval_shape(lambda: init_discriminator(FAST, jax.random.key(0))).params
     shape = jax.eval_shape(logits_of, params, jax.ShapeDtypeStruct((5, side, side, 3), jnp.float32)).shape
     assert shape == (5, logits, logits)
@@ -58,7 +58,7 @@ def test_a_frame_is_judged_by_itself():
 
 
 def test_frames_too_small_to_be_judged_are_refused():
-    with pytest.raises(ValueError, match="at least 24 pixels a side, found 16"):
+    with pytest.raises(ValueError, match="at least 24 pixels per side, found 16"):
         dataclasses.replace(WITH, resolution=16)
 
 
@@ -95,11 +95,14 @@ def moved(before, after) -> float:
     return max(jax.tree.leaves(differences))
 
 
+@pytest.mark.slow
 def test_before_its_first_step_the_discriminator_rests_and_has_no_say_bit_for_bit():
     states, metrics = run(WITH, STEPS)
     state = states[0]
     broken = state.replace(
-        discriminator=state.discriminator.replace(params=jax.tree.map(lambda x: x * jnp.nan, state.discriminator.params))
+        discriminator=state.discriminator.replace(
+            params=jax.tree.map(lambda x: x * jnp.nan, state.discriminator.params)
+        )
     )
     for number in range(START):
         broken, broken_metrics = step(WITH, broken, number)

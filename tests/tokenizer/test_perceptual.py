@@ -122,7 +122,7 @@ def test_frames_that_do_not_match_are_refused():
         lpips(made_up(), jnp.zeros((1, 16, 16, 3)), jnp.zeros((2, 16, 16, 3)))
 
 
-# --- in training -------------------------------------------------------------------------------------------------------
+# --- in training ------------------------------------------------------------------------------------------------------
 
 
 def step(config: TokenizerConfig, perceptual: PerceptualWeights | None):

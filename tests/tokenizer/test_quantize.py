@@ -9,13 +9,13 @@ import pytest
 from flax import nnx
 
 from tokenizer import TokenizerConfig
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 from tokenizer.quantize import FiniteScalarQuantizer, VectorQuantizer, nearest_code, perplexity, straight_through, usage
 
 
 def _quantizer(codes=7, **settings):
     config = TokenizerConfig(latent_channels=4, **settings)
-    quantizer, rng = VectorQuantizer(codes, config, draws=Draws()), np.random.default_rng(0)
+    quantizer, rng = VectorQuantizer(codes, config, deferred=DeferredInit()), np.random.default_rng(0)
     quantizer.codebook.set_value(jnp.asarray(rng.normal(size=(codes, 4)), jnp.float32))
     return quantizer, jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
 

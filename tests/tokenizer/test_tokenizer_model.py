@@ -12,7 +12,7 @@ from flax import nnx
 from tokenizer import CompressiveTokenizer, TokenizerConfig, abstract_params, merge
 from tokenizer.blocks import Residual
 from tokenizer.cross_attention import CrossAttention
-from tokenizer.initial import Draws
+from tokenizer.initial import DeferredInit
 
 PUBLISHED = TokenizerConfig(
     resolution=16,
@@ -37,7 +37,7 @@ LAPTOP = dataclasses.replace(
     context_codes=60,
     future_codes=60,
     fsq_levels=(5, 4, 3),
-    context_skip=True,
+    context_residual=True,
 )
 both = pytest.mark.parametrize("config", [PUBLISHED, LAPTOP], ids=["published", "laptop"])
 
@@ -115,7 +115,7 @@ def test_the_training_path_computes_what_encoding_and_decoding_compute(config):
 def test_decoding_from_tokens_alone_is_decoding_with_features_but_for_the_last_frame_painted_over(config):
     out = everything(config, frames(config, 2), frames(config, 3, seed=1))
     np.testing.assert_allclose(out["from_tokens"], out["from_features"], atol=1e-4)
-    assert np.allclose(out["from_tokens"], out["decoded"], atol=1e-4) != config.context_skip
+    assert np.allclose(out["from_tokens"], out["decoded"], atol=1e-4) != config.context_residual
 
 
 @both
@@ -141,14 +141,14 @@ def test_a_context_frame_is_encoded_on_its_own(config):
 @both
 def test_the_context_changes_how_future_frames_are_encoded_and_decoded(config):
     context, future = frames(config, 2), frames(config, 3, seed=1)
-    # The last frame stays: with context_skip it is seen by itself as well.
+    # The last frame stays: with context_residual it is seen by itself as well.
     elsewhere = context.at[:, 0].set(frames(config, 1, seed=3)[:, 0])
     one, other = (everything(config, frames_bchwc, future) for frames_bchwc in (context, elsewhere))
     assert np.abs(one["together"].future_latents - other["together"].future_latents).max() > 1e-4
     assert np.abs(one["fixed_tokens"] - other["fixed_tokens"]).max() > 1e-4
 
 
-def test_with_context_skip_an_untrained_decoder_repeats_the_last_frame():
+def test_with_context_residual_an_untrained_decoder_repeats_the_last_frame():
     params = nnx.split(nnx.jit(lambda: CompressiveTokenizer(LAPTOP, rngs=nnx.Rngs(0)))())[1]
     context = frames(LAPTOP, 2)
     decoded = run(LAPTOP, params, context, frames(LAPTOP, 3, seed=1))["decoded"]
@@ -159,9 +159,9 @@ def test_recomputing_changes_memory_only():
     x = frames(PUBLISHED, 1)[:, 0, :4, :4].repeat(8, axis=-1)[..., :16]
 
     def gradient(config):
-        draws = Draws()
-        attention, block = CrossAttention(16, 4, config, draws=draws), Residual(16, 8, config, draws=draws)
-        draws.fill(jax.random.key(0))
+        deferred = DeferredInit()
+        attention, block = CrossAttention(16, 4, config, deferred=deferred), Residual(16, 8, config, deferred=deferred)
+        deferred.fill(jax.random.key(0))
 
         def objective(x):
             attended = attention(x, attention.project(jnp.concatenate([x, x])), jax.random.key(1))
@@ -221,8 +221,8 @@ def test_frames_of_another_resolution_or_type_are_refused():
 
 
 def test_with_norms_of_each_place_alone_motion_in_one_corner_leaves_the_other_corners_code():
-    together = dataclasses.replace(LAPTOP, resolution=64, norm_alone=False)
-    alone = dataclasses.replace(together, norm_alone=True)
+    together = dataclasses.replace(LAPTOP, resolution=64, norm_per_position=False)
+    alone = dataclasses.replace(together, norm_per_position=True)
     context, still = frames(alone, 2), frames(alone, 1, seed=1)
     moved = still.at[:, :, :8, :8].set(0.0)
 

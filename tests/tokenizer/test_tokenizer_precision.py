@@ -38,6 +38,7 @@ def segments() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_a_step_in_bfloat16_has_nearly_the_same_loss_and_leaves_everything_float32():
     state = init(HALF, OPTIMIZER, KEY)
 

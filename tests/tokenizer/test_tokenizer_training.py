@@ -10,7 +10,7 @@ import pytest
 
 from tokenizer import OptimizerConfig, TokenizerConfig, codebooks, init, make_optimizer, train_step
 from tokenizer.losses import motion_weights, pixel_loss, still_loss
-from tokenizer.optimizer import decayed
+from tokenizer.optimizer import decay_mask
 from tokenizer.train import draw
 
 CONFIG = TokenizerConfig(
@@ -71,6 +71,7 @@ def test_the_same_key_gives_the_same_step_and_another_key_another_draw():
     assert one == same != other
 
 
+@pytest.mark.slow
 def test_frozen_codebooks_stay_bit_for_bit_while_the_rest_learns_even_with_moments_from_before():
     state = jax.tree.map(jnp.copy, trained()[0])
     before, weights = codebook_values(state.params), np.asarray(state.params["context_to_code"]["kernel"][...])
@@ -119,7 +120,7 @@ STILL_KINDS = {"quantizer": "fsq", "fsq_levels": (4, 4), "context_codes": 16, "f
 
 
 def test_only_the_codes_of_still_patches_are_drawn_to_rest():
-    """Two frames of four patches of 4 pixels; one pixel of one patch of the second changes, and its code does not count."""
+    """Two frames of four patches of 4 pixels; one pixel of a patch of the second changes: that code does not count."""
     config = dataclasses.replace(CONFIG, **STILL_KINDS, still_weight=1.0)
     last, future = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 2, 8, 8, 3)).at[0, 1, 5, 2, 0].set(0.5)
     codes = jnp.stack([jnp.ones((4, 2)), jnp.array([[1, 0], [1, 1], [-1, -1], [1, 1]])]).astype(jnp.float32)
@@ -127,6 +128,7 @@ def test_only_the_codes_of_still_patches_are_drawn_to_rest():
     assert still_loss(config, codes, future.at[:].add(1), last) == 0  # nothing is still
 
 
+@pytest.mark.slow
 def test_still_patches_learn_one_code():
     config = dataclasses.replace(CONFIG, **STILL_KINDS)
     frames = jnp.repeat(jax.random.randint(jax.random.key(3), (4, 1, 8, 8, 3), 0, 255).astype(jnp.uint8), 4, axis=1)
@@ -158,7 +160,7 @@ def test_segments_without_a_future_frame_are_refused():
 
 def test_weight_decay_spares_embeddings_norms_and_biases():
     params = init(CONFIG, FAST, jax.random.key(0)).params
-    for path, decays in jax.tree_util.tree_leaves_with_path(decayed(params)):
+    for path, decays in jax.tree_util.tree_leaves_with_path(decay_mask(params)):
         name = jax.tree_util.keystr(path)
         assert decays == ("'kernel'" in name), name
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tokenizer import published as published_tokenizer
-from world_model import WorldModel, pad_actions
+from world_model import WorldModel, fit_params, pad_actions
 from world_model.adapt import with_action_size, with_context_frames
 
 
@@ -93,3 +93,11 @@ def test_actions_are_padded_with_zeros_and_never_cut():
     np.testing.assert_array_equal(pad_actions(actions, 3), actions)
     with pytest.raises(ValueError, match="actions of 3 numbers do not fit into an action size of 2: choose 3 or more"):
         pad_actions(actions, 2)
+
+
+def test_weights_of_other_shapes_are_refused_with_the_array_that_differs(config, model):
+    """Whatever the configurations say: the arrays themselves are compared with those that the model would have."""
+    assert fit_params(config, model.params, config) is not None
+    shorter = jax.tree.map(lambda leaf: leaf[:-1] if leaf.ndim == 2 else leaf, model.params.transformer)
+    with pytest.raises(ValueError, match=r"these weights do not fit the transformer: \S+ is \(\d+, \d+\), expected"):
+        fit_params(config, model.params.replace(transformer=shorter), config)

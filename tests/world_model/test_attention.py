@@ -8,6 +8,7 @@ import pytest
 from world_model.attention import PIECE, attend, attend_causally, drop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [2 * PIECE + 9, PIECE + 1, PIECE, 3])
 def test_a_long_sequence_in_pieces_is_attended_as_if_it_were_one(asked):
     length = 2 * PIECE + 9

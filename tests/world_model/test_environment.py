@@ -1,4 +1,4 @@
-"""Imagination as a gymnasium environment: gymnasium's own checks, gymnasium's own vector semantics, and the model's numbers."""
+"""Imagination as a gymnasium environment: gymnasium's own checks and vector semantics, and the model's numbers."""
 
 import dataclasses
 import warnings
@@ -182,7 +182,10 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(config, model, make, c
         ({"model": changed(action_size=0)}, "takes no actions"),
         ({"model": changed(reward_head=False)}, "predicts no rewards"),
         ({"model": towards}, "predicts from a goal"),
-        ({"contexts": contexts[:, :1]}, r"uint8 \(5, 1, 16, 16, 3\): expected uint8 \[M, S, 16, 16, 3\] with S at least 2"),
+        (
+            {"contexts": contexts[:, :1]},
+            r"uint8 \(5, 1, 16, 16, 3\): expected uint8 \[M, S, 16, 16, 3\] with S at least 2",
+        ),
         ({"contexts": contexts / 255}, "contexts are float64"),
         ({"contexts": contexts[:0]}, r"contexts are uint8 \(0, "),
     ):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from world_model import ImaginedVectorEnv
@@ -92,6 +93,7 @@ class PPO:
                 self.parameters, self.optimizer = self.update(self.parameters, self.optimizer, part)
 
 
+@pytest.mark.slow
 def test_a_ppo_learns_in_imagination(model):
     """Without sampled tokens, since the rewards of a random model are mostly noise otherwise."""
     contexts = np.random.default_rng(0).integers(0, 256, (1, 2, 16, 16, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The goal-conditioned variant: the segment's last frame stands first, and everything is still given in the order of time."""
+"""The goal-conditioned variant: the segment's last frame comes first, yet everything is given in the order of time."""
 
 import dataclasses
 
@@ -60,7 +60,9 @@ def test_the_tokens_are_those_of_the_reordered_frames_and_come_back_in_time(mode
 
 
 @pytest.mark.parametrize(("changed", "first_other_frame"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)])
-def test_an_action_reaches_the_frame_it_leads_to_and_later_ones_only(towards, frames, actions, changed, first_other_frame):
+def test_an_action_reaches_the_frame_it_leads_to_and_later_ones_only(
+    towards, frames, actions, changed, first_other_frame
+):
     other = actions.copy()
     other[:, changed] *= -1
     tokens, _ = towards.tokenize(frames)
@@ -106,12 +108,16 @@ def test_rollouts_steps_policies_and_pieces_imagine_the_same_towards_a_goal(towa
 
 
 def test_the_context_is_the_goal_and_the_newest_frames(towards, frames):
-    three = dataclasses.replace(towards.config, tokenizer=dataclasses.replace(towards.config.tokenizer, context_frames=3))
+    three = dataclasses.replace(
+        towards.config, tokenizer=dataclasses.replace(towards.config.tokenizer, context_frames=3)
+    )
     context = np.round(np.asarray(context_of(three, frames[:, :4], frames[:, 4])) * 255)
     np.testing.assert_array_equal(context, frames[:, [4, 2, 3]])
 
 
-def test_a_goal_is_asked_for_where_it_is_missing_and_refused_where_it_is_not_used(config, model, towards, frames, actions):
+def test_a_goal_is_asked_for_where_it_is_missing_and_refused_where_it_is_not_used(
+    config, model, towards, frames, actions
+):
     with pytest.raises(ValueError, match="predicts from a goal and the first frame: give the goal"):
         towards.rollout(frames[:, :2], actions[:, :3], KEY)
     with pytest.raises(ValueError, match="predicts from a goal and the first frame: give the goal"):

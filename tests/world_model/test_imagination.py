@@ -54,6 +54,7 @@ def test_frames_are_what_the_tokenizer_makes_of_the_tokens_and_the_true_context(
     assert np.abs(expected - greedy.frames).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_playing_step_by_step_equals_the_rollout(model, frames, future_actions, temperature):
     state = model.reset(frames[:, :2])
@@ -175,6 +176,7 @@ def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(model, frames, futur
     np.testing.assert_array_equal(shorter.tokens, greedy.tokens[:, :2])
 
 
+@pytest.mark.slow
 def test_without_actions_and_rewards_there_are_none(config, frames):
     transformer = dataclasses.replace(config.transformer, action_size=0, reward_head=False)
     model = WorldModel.init(dataclasses.replace(config, transformer=transformer), jax.random.key(0))

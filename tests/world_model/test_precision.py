@@ -62,6 +62,7 @@ def test_cached_decoding_equals_scoring_to_the_precision_of_bfloat16(half, model
     np.testing.assert_allclose(future, decoded[:, layout.future_ids], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_matrices_rounded_before_a_loop_give_what_those_rounded_inside_give(half, model, frames, actions):
     dream = imagination.reset(half, model.params, frames[:, :2], 1)
     decoding = for_decoding(half, model.params)

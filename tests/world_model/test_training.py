@@ -77,6 +77,7 @@ def test_training_learns_a_batch_and_leaves_the_tokenizer_alone(config, frames, 
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, state.tokenizer.params))
 
 
+@pytest.mark.slow
 def test_computing_again_what_was_not_kept_changes_no_update(config, frames, actions):
     thrifty = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, recompute=True))
     tokens, key = WorldModel.init(config, jax.random.key(0)).tokenize(frames)[0], jax.random.key(1)
@@ -128,7 +129,7 @@ def test_a_segment_longer_than_the_positions_is_refused(config, model):
 
 
 def test_a_hidden_history_is_not_seen_and_without_a_key_nothing_is_hidden(config, model, frames, actions):
-    config = dataclasses.replace(config, hidden_history=1e9)  # every frame, but with a draw of zero
+    config = dataclasses.replace(config, frame_masking=1e9)  # every frame, but with a draw of zero
     params, layout = model.params.transformer, config.layout
     tokens, _ = model.tokenize(frames)
     context, future = layout.split(tokens)

@@ -24,6 +24,7 @@ def either(request, config, model):
     return config, placed
 
 
+@pytest.mark.slow
 def test_cached_decoding_equals_scoring_the_whole_sequence(either, frames, actions):
     config, model = either
     layout, transformer = config.layout, transformer_of(config, model.params)

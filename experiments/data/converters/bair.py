@@ -1,4 +1,4 @@
-"""BAIR robot pushing, the original TFRecords (`softmotion30_44k/train` or `/test`): a feature a step, frames uncompressed."""
+"""BAIR robot pushing, the original TFRecords (`softmotion30_44k/train` or `/test`): one feature per step."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pathlib
 import numpy as np
 
 from experiments.data.converters.example import Example
-from experiments.data.converters.source import Source, Wanted, shrunk_all
+from experiments.data.converters.source import ConvertOptions, Source, shrink_all
 from experiments.data.converters.tfrecord import tfrecord_source
-from experiments.data.recording import DataError, Recording, recording
+from experiments.data.recording import DataError, Recording, make_recording
 
 SIDE = 64
 CAMERA = "image_aux1"
 """The camera that the field reports on."""
 
 
-def open_bair(place: pathlib.Path, wanted: Wanted) -> Source:
-    """Camera `image_aux1` (or `--image-key image_main`) and actions of four numbers, 30 steps an episode."""
-    return tfrecord_source(place, functools.partial(_episode, wanted=wanted))
+def open_bair(source: pathlib.Path, options: ConvertOptions) -> Source:
+    """Camera `image_aux1` (or `--image-key image_main`) and actions of four numbers; 30 steps per episode."""
+    return tfrecord_source(source, functools.partial(_episode, options=options))
 
 
-def _episode(data: bytes, wanted: Wanted) -> Recording:
+def _episode(data: bytes, options: ConvertOptions) -> Recording:
     example = Example(data)
-    camera = wanted.image_key or CAMERA
+    camera = options.image_key or CAMERA
     frames, actions = [], []
     for step in itertools.count():
         image = f"{step}/{camera}/encoded"
@@ -36,4 +36,4 @@ def _episode(data: bytes, wanted: Wanted) -> Recording:
             raise DataError(f"frame {step} has {len(pixels)} bytes, expected {SIDE * SIDE * 3}")
         frames.append(np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE, 3))
         actions.append(example[f"{step}/action"])
-    return recording(shrunk_all(frames, wanted.resolution), np.stack(actions))
+    return make_recording(shrink_all(frames, options.resolution), np.stack(actions))

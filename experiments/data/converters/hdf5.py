@@ -1,81 +1,100 @@
-"""HDF5 files: VP2 (many demonstrations a file, robomimic's layout) and RoboNet (one trajectory a file)."""
+"""HDF5 files: VP2 (many demonstrations per file, robomimic's layout) and RoboNet (one trajectory per file)."""
 
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.data.converters.source import Candidate, Source, Wanted, decoded, files, name_of, shrunk_all
+from experiments.data.converters.source import (
+    ConvertOptions,
+    EpisodeRef,
+    Source,
+    decode_image,
+    find_files,
+    name_of,
+    shrink_all,
+)
 from experiments.data.converters.video import video_frames
 from experiments.data.packages import need
-from experiments.data.recording import DataError, Recording, recording
+from experiments.data.recording import DataError, Recording, make_recording
 
 SUFFIXES = (".hdf5", ".h5")
+LARGE = 2**28
+"""Bytes. An array that declares more must hold a thousandth of it at least: a few bytes can declare terabytes."""
 VP2_IMAGES = ("agentview_shift_2_image", "camera_image")
 """The camera that VP2's models see: of robosuite, of RoboDesk."""
 ROBONET_ACTIONS = 5
 """Size that all of RoboNet's actions are brought to: smaller ones filled up, larger ones cut."""
 
 
-def open_vp2(place: pathlib.Path, wanted: Wanted) -> Source:
-    """`data/<demo>/obs/<camera>` [T, H, W, 3] and `data/<demo>/actions` [T, A] of every file, train and validation alike."""
-    names = [(path, demo) for path in files(place, SUFFIXES) for demo in _demonstrations(path)]
+def open_vp2(source: pathlib.Path, options: ConvertOptions) -> Source:
+    """`data/<demo>/obs/<camera>` [T, H, W, 3] and `data/<demo>/actions` [T, A] of every file.
+
+    Train and validation become one data set. Links to other files are not followed.
+    """
+    names = [(path, demo) for path in find_files(source, SUFFIXES) for demo in _list_demonstrations(path)]
     return Source(
         len(names),
         (
-            Candidate(f"{name_of(path, place)}/{demo}", functools.partial(_read_vp2, path, demo, wanted))
+            EpisodeRef(f"{name_of(path, source)}/{demo}", functools.partial(_read_vp2, path, demo, options))
             for path, demo in names
         ),
     )
 
 
-def open_robonet(place: pathlib.Path, wanted: Wanted) -> Source:
-    """Camera 0 (or `--image-key cam1_video`) and five-dimensional actions of every trajectory."""
-    found = files(place, SUFFIXES)
+def open_robonet(source: pathlib.Path, options: ConvertOptions) -> Source:
+    """Camera 0 (or `--image-key cam1_video`) and five-dimensional actions of every trajectory.
+
+    Links to other files are not followed.
+    """
+    found = find_files(source, SUFFIXES)
     return Source(
-        len(found), (Candidate(name_of(path, place), functools.partial(_read_robonet, path, wanted)) for path in found)
+        len(found),
+        (EpisodeRef(name_of(path, source), functools.partial(_read_robonet, path, options)) for path in found),
     )
 
 
-def _demonstrations(path: pathlib.Path) -> Sequence[str]:
+def _list_demonstrations(path: pathlib.Path) -> Sequence[str]:
     """Names in the order of their numbers. A file that cannot be opened stands for one broken episode."""
     try:
         with need("h5py").File(path) as file:
-            return sorted(file["data"], key=lambda name: (len(name), name))
-    except (OSError, KeyError):
+            return sorted(_follow(file, "data"), key=lambda name: (len(name), name))
+    except (OSError, KeyError, DataError):
         return ("",)
 
 
-def _read_vp2(path: pathlib.Path, demo: str, wanted: Wanted) -> Recording:
+def _read_vp2(path: pathlib.Path, demo: str, options: ConvertOptions) -> Recording:
     with need("h5py").File(path) as file:
-        group = file["data"][demo]
-        camera = wanted.image_key or next((name for name in VP2_IMAGES if name in group["obs"]), None)
-        if camera not in group["obs"]:
-            raise DataError(f"it has no camera {camera or ''} among {', '.join(group['obs'])}: choose with --image-key")
-        return recording(shrunk_all(group["obs"][camera], wanted.resolution), group["actions"][()])
+        group = _follow(file, f"data/{demo}")
+        cameras = _follow(group, "obs")
+        camera = options.image_key or next((name for name in VP2_IMAGES if _has(cameras, name)), None)
+        if camera is None or not _has(cameras, camera):
+            raise DataError(f"it has no camera {camera or ''} among {', '.join(cameras)}: choose with --image-key")
+        return make_recording(shrink_all(_follow(cameras, camera), options.resolution), _follow(group, "actions")[()])
 
 
-def _read_robonet(path: pathlib.Path, wanted: Wanted) -> Recording:
+def _read_robonet(path: pathlib.Path, options: ConvertOptions) -> Recording:
     with need("h5py").File(path) as file:
-        camera = file["env"][wanted.image_key or "cam0_video"]
-        frames = _robonet_frames(camera, wanted.resolution)
+        camera = _follow(file, f"env/{options.image_key or 'cam0_video'}")
+        frames = _robonet_frames(camera, options.resolution)
         actions = _robonet_actions(file)
     length = min(len(frames), len(actions) + 1)
-    return recording(frames[:length], actions[: length - 1])
+    return make_recording(frames[:length], actions[: length - 1])
 
 
 def _robonet_frames(camera: Any, resolution: int) -> np.ndarray:
     """A camera's frames, stored as one MP4 file or as a JPEG file each, in the order of colours that it says."""
-    if "frames" in camera:
-        stored = camera["frames"]
+    if _has(camera, "frames"):
+        stored = _follow(camera, "frames")
         frames = video_frames(stored[()].tobytes(), resolution)
     else:
-        stored = camera["frame0"]
-        frames = shrunk_all(_pictures(camera), resolution)
+        stored = _follow(camera, "frame0")
+        frames = shrink_all(_pictures(camera), resolution)
     order = stored.attrs.get("image_format", "RGB")
     order = order.decode() if isinstance(order, bytes) else order
     if order not in ("RGB", "BGR"):
@@ -85,26 +104,62 @@ def _robonet_frames(camera: Any, resolution: int) -> np.ndarray:
 
 def _pictures(camera: Any) -> Iterator[np.ndarray]:
     for t in range(len(camera)):
-        yield decoded(camera[f"frame{t}"][()].tobytes())
+        yield decode_image(_follow(camera, f"frame{t}")[()].tobytes())
 
 
 def _robonet_actions(file: Any) -> np.ndarray:
-    """float [T - 1, 5]. Where the gripper closes by itself, its action is what it did: the state after, at either bound."""
-    actions = np.asarray(file["policy"]["actions"][()], np.float32)
+    """float [T - 1, 5]. Where the gripper closes by itself, its action is what it did: the state after, at a bound."""
+    actions = np.asarray(_follow(file, "policy/actions")[()], np.float32)
     size = actions.shape[1]
-    if size == ROBONET_ACTIONS - 1 and _of(file, "primitives") in ("autograsp", b"autograsp"):
-        low, high = (float(np.ravel(_of(file, bound))[-1]) for bound in ("low_bound", "high_bound"))
-        grip = np.where(file["env"]["state"][1 : len(actions) + 1, -1] > (low + high) / 2, high, low)
+    if size == ROBONET_ACTIONS - 1 and _find_fact(file, "primitives") in ("autograsp", b"autograsp"):
+        low, high = (float(np.ravel(_find_fact(file, bound))[-1]) for bound in ("low_bound", "high_bound"))
+        grip = np.where(_follow(file, "env/state")[1 : len(actions) + 1, -1] > (low + high) / 2, high, low)
         actions = np.concatenate([actions[: len(grip)], grip[:, None].astype(np.float32)], axis=1)
     missing = max(ROBONET_ACTIONS - actions.shape[1], 0)
     return np.pad(actions, ((0, 0), (0, missing)))[:, :ROBONET_ACTIONS]
 
 
-def _of(file: Any, key: str) -> Any:
+def _find_fact(file: Any, key: str) -> Any:
     """A fact of the trajectory, from wherever files of different ages keep it; None where none has it."""
-    for group in ("metadata", "env", "misc"):
-        if group in file and key in file[group].attrs:
-            return file[group].attrs[key]
-        if group in file and key in file[group]:
-            return file[group][key][()]
+    for name in ("metadata", "env", "misc"):
+        if not _has(file, name):
+            continue
+        group = _follow(file, name)
+        if key in group.attrs:
+            return group.attrs[key]
+        if _has(group, key):
+            return _follow(group, key)[()]
     return None
+
+
+def _has(group: Any, path: str) -> bool:
+    try:
+        _follow(group, path)
+    except KeyError:
+        return False
+    return True
+
+
+def _follow(group: Any, path: str) -> Any:
+    """What lies at a path from a group on. Raises DataError where that is in another file, KeyError for nothing."""
+    h5py = need("h5py")
+    found = group.file if path.startswith("/") else group
+    for name in path.split("/"):
+        if name in ("", "."):
+            continue
+        link = found.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise DataError(f"'{name}' is a link to another file, which is not followed")
+        found = _follow(found, link.path) if isinstance(link, h5py.SoftLink) else found[name]
+    if isinstance(found, h5py.Dataset):
+        _check_stored(found, path)
+    return found
+
+
+def _check_stored(dataset: Any, name: str) -> None:
+    """Refuse an array that is in other files, or that is hardly there at all."""
+    if dataset.external or dataset.is_virtual:
+        raise DataError(f"'{name}' is kept in another file, which is not read")
+    stored = min(dataset.id.get_storage_size(), 512 * os.stat(dataset.file.filename).st_blocks)
+    if dataset.nbytes > max(LARGE, 1000 * stored):
+        raise DataError(f"'{name}' declares {dataset.nbytes / 1e9:.1f} GB and holds {stored / 1e6:.1f} MB")

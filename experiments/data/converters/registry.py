@@ -11,10 +11,10 @@ from experiments.data.converters.hdf5 import open_robonet, open_vp2
 from experiments.data.converters.lerobot import open_lerobot
 from experiments.data.converters.rlds import open_rlds
 from experiments.data.converters.something import open_something
-from experiments.data.converters.source import Source, Wanted
+from experiments.data.converters.source import ConvertOptions, Source
 from experiments.data.converters.video import open_videos
 
-FORMATS: dict[str, Callable[[pathlib.Path, Wanted], Source]] = {
+FORMATS: dict[str, Callable[[pathlib.Path, ConvertOptions], Source]] = {
     "rlds": open_rlds,
     "lerobot": open_lerobot,
     "bair": open_bair,
@@ -24,4 +24,4 @@ FORMATS: dict[str, Callable[[pathlib.Path, Wanted], Source]] = {
     "videos": open_videos,
     "npz": open_arrays,
 }
-"""Each opens a place; its docstring says what it expects there."""
+"""Each opens a source; its docstring says what it expects there."""

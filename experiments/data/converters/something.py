@@ -1,4 +1,4 @@
-"""Something-Something v2: one video a recording of a hand and an object, 95 of its 174 classes (paper appendix on data)."""
+"""Something-Something v2: videos of a hand and an object, 95 of its 174 classes (paper appendix on data)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import functools
 import json
 import pathlib
 
-from experiments.data.converters.source import Candidate, Source, Wanted, name_of
+from experiments.data.converters.source import ConvertOptions, EpisodeRef, Source, name_of
 from experiments.data.converters.video import SUFFIXES, video_frames
-from experiments.data.recording import DataError, Recording, recording
+from experiments.data.recording import DataError, Recording, make_recording
 
 CLASSES = frozenset(
     number
@@ -18,26 +18,26 @@ CLASSES = frozenset(
     )
     for number in range(first, last + 1)
 )  # fmt: skip
-"""Numbers, in the set's own table of labels, of the classes that the published mixture takes: those that handle objects."""
+"""Numbers, in the set's own table of labels, of the classes in the published mixture: those that handle objects."""
 
 SPLITS = ("train", "validation")
 
 
-def open_something(place: pathlib.Path, wanted: Wanted) -> Source:
+def open_something(source: pathlib.Path, options: ConvertOptions) -> Source:
     """A folder that holds, at any depth, the videos and the JSON files of labels, train and validation.
 
-    The train and validation videos of the chosen classes become one data set, in the order of their numbers; a video that
-    a list names and the folder lacks is skipped like a broken one. Raises DataError where a list is missing.
+    The train and validation videos of those classes become one data set, in the order of their numbers. A video that a
+    list names and the folder lacks is skipped like a broken one. Raises DataError where a list is missing.
     """
-    numbers = {label: int(number) for label, number in _json(place, "labels").items()}
-    entries = [entry for split in SPLITS for entry in _json(place, split)]
+    numbers = {label: int(number) for label, number in _json(source, "labels").items()}
+    entries = [entry for split in SPLITS for entry in _json(source, split)]
     if strangers := sorted({_class(entry) for entry in entries} - set(numbers)):
-        raise DataError(f"{place}: its table of labels lacks '{strangers[0]}'")
-    chosen = sorted(int(entry["id"]) for entry in entries if numbers[_class(entry)] in CLASSES)
-    videos = {path.stem: path for path in sorted(place.rglob("*")) if path.suffix.lower() in SUFFIXES}
+        raise DataError(f"{source}: its table of labels lacks '{strangers[0]}'")
+    videos_taken = sorted(int(entry["id"]) for entry in entries if numbers[_class(entry)] in CLASSES)
+    videos = {path.stem: path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES}
     return Source(
-        len(chosen),
-        (Candidate(str(number), functools.partial(_read, videos, number, place, wanted)) for number in chosen),
+        len(videos_taken),
+        (EpisodeRef(str(number), functools.partial(_read, videos, number, source, options)) for number in videos_taken),
     )
 
 
@@ -46,17 +46,17 @@ def _class(entry: dict) -> str:
     return entry["template"].replace("[", "").replace("]", "")
 
 
-def _json(place: pathlib.Path, name: str):
-    found = sorted(path for path in place.rglob("*.json") if path.stem == name or path.stem.endswith(f"-{name}"))
+def _json(source: pathlib.Path, name: str):
+    found = sorted(path for path in source.rglob("*.json") if path.stem == name or path.stem.endswith(f"-{name}"))
     if not found:
-        raise DataError(f"{place} lacks the set's list {name}.json (or ...-{name}.json)")
+        raise DataError(f"{source} lacks the set's list {name}.json (or ...-{name}.json)")
     try:
         return json.loads(found[0].read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{name_of(found[0], place)} is damaged: {error}") from None
+        raise DataError(f"{name_of(found[0], source)} is damaged: {error}") from None
 
 
-def _read(videos: dict[str, pathlib.Path], number: int, place: pathlib.Path, wanted: Wanted) -> Recording:
+def _read(videos: dict[str, pathlib.Path], number: int, source: pathlib.Path, options: ConvertOptions) -> Recording:
     if str(number) not in videos:
-        raise DataError(f"{place} holds no video {number}")
-    return recording(video_frames(videos[str(number)], wanted.resolution))
+        raise DataError(f"{source} holds no video {number}")
+    return make_recording(video_frames(videos[str(number)], options.resolution))

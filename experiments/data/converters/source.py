@@ -14,7 +14,7 @@ from experiments.data.recording import DataError, Recording
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class ConvertOptions:
     """What to take from a source. Keys that are None are the format's own."""
 
     resolution: int = 64
@@ -23,7 +23,7 @@ class Wanted:
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class EpisodeRef:
     """An episode that a source holds. `read` raises any error where it is broken."""
 
     name: str
@@ -32,13 +32,13 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """total: how many candidates come, always in the same order under the same names."""
+    """total: how many episodes come, always in the same order under the same names."""
 
     total: int
-    candidates: Iterable[Candidate]
+    episodes: Iterable[EpisodeRef]
 
 
-def shrunk(picture_hwc: np.ndarray, resolution: int) -> np.ndarray:
+def shrink(picture_hwc: np.ndarray, resolution: int) -> np.ndarray:
     """A picture whose shorter side is at most `resolution`, its shape kept, antialiased; uint8 [H', W', 3].
 
     The square is cut out when a batch is made, so that random crops are not squashed and reach the whole picture.
@@ -51,15 +51,15 @@ def shrunk(picture_hwc: np.ndarray, resolution: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture_hwc)).resize(size, Image.Resampling.BILINEAR))
 
 
-def shrunk_all(pictures: Iterable[np.ndarray], resolution: int) -> np.ndarray:
+def shrink_all(pictures: Iterable[np.ndarray], resolution: int) -> np.ndarray:
     """All frames of an episode, uint8 [T, H', W', 3]; only the small ones are in memory at a time."""
-    frames = [shrunk(rgb(picture), resolution) for picture in pictures]
+    frames = [shrink(as_rgb(picture), resolution) for picture in pictures]
     if not frames:
         raise DataError("it has no frames")
     return np.stack(frames)
 
 
-def rgb(picture: np.ndarray) -> np.ndarray:
+def as_rgb(picture: np.ndarray) -> np.ndarray:
     """A picture of any integer kind from 0 to 255 as uint8 [H, W, 3]; refuses what is not one."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "iu":
         raise DataError(f"a frame is {picture.dtype} {picture.shape}, expected integers [H, W, 3]")
@@ -68,23 +68,26 @@ def rgb(picture: np.ndarray) -> np.ndarray:
     return picture.astype(np.uint8, copy=False)
 
 
-def decoded(image: bytes) -> np.ndarray:
+def decode_image(image: bytes) -> np.ndarray:
     """A JPEG or PNG file as uint8 [H, W, 3]."""
     return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
 
 
-def files(place: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
-    """All files of these endings in a folder and those within it, in the order of their names. DataError: none."""
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise DataError(f"{place}: no such file or folder")
-    found = sorted(path for path in place.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+def find_files(source: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
+    """All files of these endings in a folder and those within it, in the order of their names.
+
+    A file stands for itself. Raises DataError where there are none.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder")
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not found:
-        raise DataError(f"{place} holds no files ending in {', '.join(suffixes)}")
+        raise DataError(f"{source} holds no files ending in {', '.join(suffixes)}")
     return found
 
 
-def name_of(path: pathlib.Path, place: pathlib.Path) -> str:
+def name_of(path: pathlib.Path, source: pathlib.Path) -> str:
     """A file's name within the source, the same on every machine."""
-    return path.name if path == place else path.relative_to(place).as_posix()
+    return path.name if path == source else path.relative_to(source).as_posix()

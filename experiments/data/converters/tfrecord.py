@@ -10,8 +10,8 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 
-from experiments.data.converters.crc32c import crc32c, masked
-from experiments.data.converters.source import Candidate, Source
+from experiments.data.converters.source import EpisodeRef, Source
+from experiments.data.packages import need
 from experiments.data.recording import DataError, Recording
 
 NAME = re.compile(r".*\.tfrecords?(-\d+-of-\d+)?")
@@ -20,7 +20,7 @@ HEADER = _LENGTH.size + _CHECKSUM.size
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RecordSpan:
     """Where the bytes of a record are; `fault` where the file cannot be followed from here on."""
 
     offset: int
@@ -28,25 +28,28 @@ class Place:
     fault: str = ""
 
 
-def tfrecord_source(place: pathlib.Path, parse: Callable[[bytes], Recording]) -> Source:
+def tfrecord_source(source: pathlib.Path, parse: Callable[[bytes], Recording]) -> Source:
     """Every record of every TFRecord file in a folder as an episode; `parse` makes a recording of its bytes."""
-    found = tfrecord_files(place)
-    return Source(sum(1 for path in found for _ in places(path)), _candidates(found, parse))
+    found = tfrecord_files(source)
+    return Source(sum(1 for path in found for _ in find_records(path)), _refer(found, parse))
 
 
-def tfrecord_files(place: pathlib.Path) -> list[pathlib.Path]:
-    """The TFRecord files of one folder in the order of the numbers in their names. DataError: none, or in several folders."""
-    found = [place] if place.is_file() else [path for path in place.rglob("*") if NAME.fullmatch(path.name)]
+def tfrecord_files(source: pathlib.Path) -> list[pathlib.Path]:
+    """The TFRecord files of one folder in the order of the numbers in their names.
+
+    Raises DataError where there are none, or some in several folders.
+    """
+    found = [source] if source.is_file() else [path for path in source.rglob("*") if NAME.fullmatch(path.name)]
     if not found:
-        raise DataError(f"{place} holds no TFRecord files")
+        raise DataError(f"{source} holds no TFRecord files")
     if len(folders := sorted({str(path.parent) for path in found})) > 1:
-        raise DataError(f"{place} holds TFRecord files in several folders: choose one of {', '.join(folders)}")
+        raise DataError(f"{source} holds TFRecord files in several folders: choose one of {', '.join(folders)}")
     return sorted(
         found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
     )
 
 
-def places(path: pathlib.Path) -> Iterator[Place]:
+def find_records(path: pathlib.Path) -> Iterator[RecordSpan]:
     """Where the records of a file are, from their lengths alone; the last may be a fault."""
     with open(path, "rb") as file:
         size, offset = os.fstat(file.fileno()).st_size, 0
@@ -54,35 +57,43 @@ def places(path: pathlib.Path) -> Iterator[Place]:
             file.seek(offset)
             header = file.read(HEADER)
             if len(header) < HEADER or not _matches(header[: _LENGTH.size], header[_LENGTH.size :]):
-                yield Place(offset, 0, "a length does not match its checksum: this record and those behind it are lost")
+                yield RecordSpan(
+                    offset, 0, "a length does not match its checksum: this record and those behind it are lost"
+                )
                 return
             (length,) = _LENGTH.unpack_from(header)
             end = offset + HEADER + length + _CHECKSUM.size
-            yield Place(offset, length, "" if end <= size else "the file ends within this record")
+            yield RecordSpan(offset, length, "" if end <= size else "the file ends within this record")
             offset = end
 
 
-def read(path: pathlib.Path, place: Place) -> bytes:
+def read_record(path: pathlib.Path, span: RecordSpan) -> bytes:
     """A record's bytes. Raises DataError where they do not match their checksum."""
-    if place.fault:
-        raise DataError(place.fault)
+    if span.fault:
+        raise DataError(span.fault)
     with open(path, "rb") as file:
-        file.seek(place.offset + HEADER)
-        data, checksum = file.read(place.length), file.read(_CHECKSUM.size)
-    if len(data) < place.length or not _matches(data, checksum):
+        file.seek(span.offset + HEADER)
+        data, checksum = file.read(span.length), file.read(_CHECKSUM.size)
+    if len(data) < span.length or not _matches(data, checksum):
         raise DataError("a record does not match its checksum")
     return data
 
 
+def masked_crc(data: bytes) -> int:
+    """A CRC-32C as TFRecord stores it, so that the checksum of data with checksums in it stays strong."""
+    checksum = need("google_crc32c").value(data)
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def _matches(data: bytes, checksum: bytes) -> bool:
-    return len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == masked(crc32c(data))
+    return len(checksum) == _CHECKSUM.size and _CHECKSUM.unpack(checksum)[0] == masked_crc(data)
 
 
-def _candidates(found: list[pathlib.Path], parse: Callable[[bytes], Recording]) -> Iterator[Candidate]:
+def _refer(found: list[pathlib.Path], parse: Callable[[bytes], Recording]) -> Iterator[EpisodeRef]:
     for path in found:
-        for number, place in enumerate(places(path)):
-            yield Candidate(f"{path.name}/{number:05d}", functools.partial(_parsed, path, place, parse))
+        for number, span in enumerate(find_records(path)):
+            yield EpisodeRef(f"{path.name}/{number:05d}", functools.partial(_parse, path, span, parse))
 
 
-def _parsed(path: pathlib.Path, place: Place, parse: Callable[[bytes], Recording]) -> Recording:
-    return parse(read(path, place))
+def _parse(path: pathlib.Path, span: RecordSpan, parse: Callable[[bytes], Recording]) -> Recording:
+    return parse(read_record(path, span))

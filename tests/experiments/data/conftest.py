@@ -1,15 +1,13 @@
-"""Shared by the tests of data sets: recordings in which every frame of every recording can be told apart, and commands."""
+"""Shared by the tests of data sets: recordings in which every frame of every recording can be told apart."""
 
 from __future__ import annotations
 
 import pathlib
-import sys
 
 import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.data.recording import Recording, recording
+from experiments.data.recording import Recording, make_recording
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 
@@ -20,7 +18,7 @@ def _numbered(number: int, length: int, side: int = 4, action_size: int = 2, rew
     frames[..., 0], frames[..., 1] = number, np.arange(length)[:, None, None]
     frames[..., 2] = np.random.default_rng(number).integers(256, size=frames.shape[:3])
     steps = np.arange(length, dtype=np.float32)
-    return recording(frames, np.repeat(steps[:, None], action_size, 1), steps if rewards else None)
+    return make_recording(frames, np.repeat(steps[:, None], action_size, 1), steps if rewards else None)
 
 
 @pytest.fixture
@@ -50,17 +48,3 @@ def contents():
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".arrayrecord")}
 
     return of
-
-
-@pytest.fixture
-def ivideogpt(monkeypatch, capsys):
-    """Type a command: its exit code, and what it prints on stdout or, where it failed or is asked for, on stderr."""
-
-    def typed(*arguments, stderr: bool = False) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["ivideogpt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return left.value.code, err if left.value.code or stderr else out
-
-    return typed

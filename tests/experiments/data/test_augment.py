@@ -1,11 +1,11 @@
-"""Augmentation: one draw a sequence, within its ranges, and nothing at all where the ranges are empty."""
+"""Augmentation: one draw per sequence, within its ranges, and nothing at all where the ranges are empty."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from experiments.data.augment import GREY, Augmentation, augment, changed, draw_box, draw_colours, resize
+from experiments.data.augment import GREY, Augmentation, augment, crop_and_colour, draw_box, draw_colours, resize
 
 NONE = Augmentation((1.0, 1.0), (1.0, 1.0), 0, 0, 0, 0)
 
@@ -41,8 +41,8 @@ def test_a_crop_lies_in_the_picture_and_has_the_area_and_ratio_asked_for():
 def test_a_crop_shows_its_part_of_the_picture():
     picture = np.zeros((1, 8, 8, 3), np.uint8)
     picture[:, :4, :4] = 200
-    assert (changed(picture, 4, (0, 0, 4, 4)) == 200).all()
-    assert (changed(picture, 4, (4, 4, 8, 8)) == 0).all()
+    assert (crop_and_colour(picture, 4, (0, 0, 4, 4)) == 200).all()
+    assert (crop_and_colour(picture, 4, (4, 4, 8, 8)) == 0).all()
     np.testing.assert_array_equal(resize(picture, 8), picture)
     assert resize(picture, 4)[0, 0, 0, 0] == 200 and resize(picture, 4)[0, 3, 3, 0] == 0
 
@@ -58,7 +58,7 @@ def test_a_crop_shows_its_part_of_the_picture():
 )
 def test_a_change_of_colours_keeps_what_it_should(kind, law):
     frames = np.random.default_rng(0).integers(100, 120, size=(3, 8, 8, 3), dtype=np.uint8)
-    chosen = dataclasses.replace(NONE, **kind)
-    new = changed(frames, 8, (0, 0, 8, 8), draw_colours(frames, chosen, np.random.default_rng(3)))
+    drawn = dataclasses.replace(NONE, **kind)
+    new = crop_and_colour(frames, 8, (0, 0, 8, 8), draw_colours(frames, drawn, np.random.default_rng(3)))
     assert np.abs(new.astype(int) - frames).max() > 1
     assert law(frames.astype(np.float32), new.astype(np.float32))

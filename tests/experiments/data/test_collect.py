@@ -1,16 +1,20 @@
 """Data sets of Meta-World that are played here: what an episode depends on, and that nothing is played twice."""
 
+import queue
+
 import numpy as np
 import pytest
 
-from experiments import cli, rendering
+from experiments.envs import rendering
 
 rendering.choose_backend()
 
-from experiments.data.converters.metaworld import Collection, metaworld  # noqa: E402
+from experiments.data import collect  # noqa: E402
+from experiments.data.converters.played import Collection, play_episodes  # noqa: E402
 from experiments.data.recording import DataError  # noqa: E402
 from experiments.data.store import Store  # noqa: E402
-from experiments.metaworld import MetaWorld  # noqa: E402
+from experiments.envs.metaworld import MetaWorld  # noqa: E402
+from experiments.envs.simulator import PixelSimulator  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +24,8 @@ def env():
     env.close()
 
 
-def read(env, wanted: Collection) -> dict:
-    return {candidate.name: candidate.read for candidate in metaworld(env, wanted).candidates}
+def read(env, collection: Collection) -> dict:
+    return {episode.name: episode.read for episode in play_episodes(env, collection).episodes}
 
 
 def test_kinds_come_by_turns_and_an_episode_depends_on_its_own_name_alone(env):
@@ -36,33 +40,60 @@ def test_kinds_come_by_turns_and_an_episode_depends_on_its_own_name_alone(env):
     assert played["drawer-close-scripted-0000"].rewards.max() > 10  # a step that succeeded
 
 
-def test_a_command_makes_a_folder_a_task_in_processes_and_again_plays_what_is_missing_alone(tmp_path, monkeypatch, capsys):
-    typed = ["collect-data", str(tmp_path), "--tasks", "reach", "drawer-close", "--without", "reach", "--resolution", "16"]
-    monkeypatch.setattr("sys.argv", ["ivideogpt", *typed, "--scripted", "0", "--noisy", "0", "--random", "2"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
+@pytest.mark.slow
+def test_a_command_makes_one_folder_per_task_and_again_plays_only_what_is_missing(ivideogpt, tmp_path):
+    typed = ["collect-data", tmp_path, "--tasks", "reach", "drawer-close", "--without", "reach", "--resolution", 16]
+    played = ["--scripted", 0, "--noisy", 0, "--random"]
+    done = ivideogpt(*typed, *played, 2)
+    assert done.code == 0
+    assert "2 episodes with 4 numbers an action and rewards, 0 skipped" in done.err
     shard = tmp_path / "drawer-close" / "00000.arrayrecord"
-    assert "2 episodes with 4 numbers an action and rewards, 0 skipped" in capsys.readouterr().err
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    said = capsys.readouterr()
-    assert "shard 0 is made again: " in said.err
+    done = ivideogpt(*typed, *played, 2)
+    assert done.code == 0
+    assert "shard 0 is made again: " in done.err
     assert shard.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == ["drawer-close"]
     store = Store(tmp_path / "drawer-close")
     assert store.names == ["drawer-close-random-0000", "drawer-close-random-0001"]
     assert store.read(1).frames.shape == (101, 16, 16, 3)
-    assert f"1 data sets in {tmp_path}, 2 episodes asked for of each" in said.out
-    monkeypatch.setattr("sys.argv", ["ivideogpt", *typed, "--random", "3"])
-    with pytest.raises(SystemExit, match="2"):
-        cli.main()
-    assert "was made with" in capsys.readouterr().err
+    assert done.out == f"1 data set in {tmp_path}; episodes asked for of each: 2\n"
+    refused = ivideogpt(*typed, *played, 3)
+    assert refused.code == 2 and "was made with" in refused.err
+
+
+class Knob(PixelSimulator):
+    """Three steps of a brightness that one number changes; nobody has written a policy for it."""
+
+    def __init__(self):
+        super().__init__("knob", action_size=1, resolution=8, action_repeat=1, episode_agent_steps=3)
+
+    def _begin(self, seed):
+        self._brightness = float(seed % 256)
+
+    def _advance(self, action, last):
+        self._brightness = float(np.clip(self._brightness + 50 * action[0], 0, 255))
+        return self._brightness, False
+
+    def render(self):
+        return np.full(self.observation_space.shape, self._brightness, np.uint8)
+
+
+def test_a_task_without_a_scripted_policy_has_random_episodes_alone_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "make_simulator", lambda *_: Knob())
+    told: queue.Queue[collect.Tally] = queue.Queue()
+    said = collect._collect(collect.TaskSet("knob", tmp_path / "knob", Collection(2, 1, 2)), told)
+    assert said.splitlines()[0] == "knob has no scripted policy: its scripted and noisy episodes are left out"
+    assert Store(tmp_path / "knob").names == ["knob-random-0000", "knob-random-0001"]
+    tallies = [told.get() for _ in range(told.qsize())]
+    assert (sum(each.done for each in tallies), sum(each.left_out for each in tallies)) == (2, 3)
+    with pytest.raises(DataError, match="knob: none of the episodes that were asked for can be played"):
+        collect._collect(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), told)
 
 
 def test_a_policy_that_always_fails_is_a_broken_episode_with_its_reason(env, monkeypatch):
-    from experiments.data.converters import metaworld as module
+    from experiments.data.converters import played as module
 
     lost = module.scripted_episode(env, np.random.default_rng(0), noise=5.0)
     monkeypatch.setattr(module, "scripted_episode", lambda *_: lost.__class__(*vars(lost).values()))

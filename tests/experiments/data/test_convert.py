@@ -9,7 +9,7 @@ import pytest
 
 from agent.replay import save_episode
 from experiments.data.convert import HOPELESS, convert
-from experiments.data.converters.source import Candidate, Source
+from experiments.data.converters.source import EpisodeRef, Source
 from experiments.data.recording import DataError
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
@@ -30,7 +30,7 @@ def source(numbered, count: int, broken=(), killed_at: int | None = None, read: 
             read.append(number)
         return numbered(number, 5)
 
-    return Source(count, (Candidate(str(i), lambda i=i: one(i)) for i in range(count)))
+    return Source(count, (EpisodeRef(str(i), lambda i=i: one(i)) for i in range(count)))
 
 
 def test_a_broken_episode_is_skipped_counted_and_named(numbered, tmp_path):
@@ -43,7 +43,7 @@ def test_a_broken_episode_is_skipped_counted_and_named(numbered, tmp_path):
 
 
 def test_an_episode_with_other_actions_is_skipped(numbered, tmp_path):
-    kinds = [Candidate(str(i), lambda i=i: numbered(i, 3, action_size=2 + (i == 1))) for i in range(3)]
+    kinds = [EpisodeRef(str(i), lambda i=i: numbered(i, 3, action_size=2 + (i == 1))) for i in range(3)]
     with StoreWriter(tmp_path / "set", {}) as writer:
         list(convert(Source(3, kinds), writer))
     assert [name for name, _ in Store(tmp_path / "set").skipped] == ["1"]
@@ -79,7 +79,7 @@ def test_workers_read_at_the_same_time_and_only_so_far_ahead(numbered, tmp_path)
         together.wait()
         return numbered(number, 5)
 
-    candidates = (Candidate(str(i), functools.partial(meets, i)) for i in range(8))
+    candidates = (EpisodeRef(str(i), functools.partial(meets, i)) for i in range(8))
     with StoreWriter(tmp_path / "set", {}) as writer:
         for progress in convert(Source(8, candidates), writer, workers=2):
             assert len(started) <= progress.done + 2
@@ -118,7 +118,7 @@ def test_a_missing_package_is_not_a_broken_episode(tmp_path):
         raise UsageError("pip install")
 
     with StoreWriter(tmp_path / "set", {}) as writer, pytest.raises(UsageError):
-        list(convert(Source(1, [Candidate("a", missing)]), writer))
+        list(convert(Source(1, [EpisodeRef("a", missing)]), writer))
 
 
 def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt, make_episode, tmp_path):
@@ -126,15 +126,29 @@ def test_the_command_converts_says_what_it_made_and_may_be_typed_again(ivideogpt
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
     (tmp_path / "in" / "003.npz").write_bytes(b"broken")
     for _ in range(2):
-        code, said = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out")
-        assert code == 0
-        assert "3 episodes with 4 numbers an action and rewards, 1 skipped" in said
-        assert "skipped 003.npz" in said
+        done = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out")
+        assert done.code == 0
+        assert "3 episodes with 4 numbers an action and rewards, 1 skipped" in done.out
+        assert "skipped 003.npz" in done.out
     store = Store(tmp_path / "out")
     np.testing.assert_array_equal(store.read(2).frames, make_episode(offset=2).frames)
-    code, said = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out", "--resolution", 4)
-    assert (code, said.count("\n")) == (2, 1)
-    assert "choose another folder" in said
+    refused = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out", "--resolution", 4)
+    assert refused.code == 2 and "choose another folder" in refused.sentence
+
+
+@pytest.mark.parametrize(("good", "code"), [(5, 1), (2, 1), (1, 0)])
+def test_a_conversion_that_skips_most_of_a_source_is_no_success(ivideogpt, make_episode, tmp_path, good, code):
+    """Fault 11: an odd first file decides what all must hold; five good ones were skipped with exit code 0."""
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "000.npz", image=np.zeros((5, 8, 8, 3), np.uint8))
+    for number in range(good):
+        save_episode(tmp_path / "in" / f"{number + 1:03d}.npz", make_episode(offset=number))
+    for _ in range(2):  # the second time, it finds nothing to do
+        done = ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "out")
+        assert done.code == code
+        assert done.out.startswith(f"{tmp_path / 'out'}: 1 episode with 0 numbers an action")
+        assert (f"ivideogpt: {good} of {good + 1} episodes were skipped" in done.err) == bool(code)
+    assert Store(tmp_path / "out").names == ["000.npz"]
 
 
 def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(
@@ -142,7 +156,7 @@ def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(
 ):
     for number in range(4):
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
-    monkeypatch.setattr("experiments.data.command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
+    monkeypatch.setattr("experiments.data.convert_command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
     typed = ("convert-data", "npz", tmp_path / "in", tmp_path / "out")
     add, added = StoreWriter.add, []
 
@@ -154,11 +168,11 @@ def test_a_full_disk_is_one_sentence_and_what_whole_shards_hold_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "add", fills)
-        code, said = ivideogpt(*typed)
-    assert (code, "Traceback" in said, "no space left on the disk" in said) == (2, False, True)
+        refused = ivideogpt(*typed)
+    assert (refused.code, "no space left on the disk" in refused.err) == (2, True)
     before = contents(tmp_path / "out")
     assert {"00000.arrayrecord", "00001.arrayrecord"} <= set(before)
-    assert ivideogpt(*typed)[0] == 0
+    assert ivideogpt(*typed).code == 0
     after = contents(tmp_path / "out")
     assert all(after[name] == before[name] for name in before if name != "dataset.json")
     assert Store(tmp_path / "out").names == ["000.npz", "001.npz", "002.npz", "003.npz"]
@@ -168,9 +182,9 @@ def test_a_limit_takes_the_first_and_more_can_be_added_later(ivideogpt, make_epi
     for number in range(3):
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
     command = ("convert-data", "npz", tmp_path / "in", tmp_path / "out")
-    assert ivideogpt(*command, "--limit", 1)[0] == 0
+    assert ivideogpt(*command, "--limit", 1).code == 0
     assert Store(tmp_path / "out").names == ["000.npz"]
-    assert ivideogpt(*command)[0] == 0
+    assert ivideogpt(*command).code == 0
     assert Store(tmp_path / "out").names == ["000.npz", "001.npz", "002.npz"]
 
 
@@ -179,23 +193,22 @@ def test_lists_of_names_part_a_source_into_training_and_test(ivideogpt, make_epi
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(offset=number))
     (tmp_path / "test.txt").write_text("001.npz\n003.npz\n")
     command = ("convert-data", "npz", tmp_path / "in")
-    assert ivideogpt(*command, tmp_path / "test", "--only", tmp_path / "test.txt")[0] == 0
-    assert ivideogpt(*command, tmp_path / "train", "--without", tmp_path / "test.txt")[0] == 0
+    assert ivideogpt(*command, tmp_path / "test", "--only", tmp_path / "test.txt").code == 0
+    assert ivideogpt(*command, tmp_path / "train", "--without", tmp_path / "test.txt").code == 0
     assert Store(tmp_path / "test").names == ["001.npz", "003.npz"]
     assert Store(tmp_path / "train").names == ["000.npz", "002.npz"]
     (tmp_path / "test.txt").write_text("1.npz")
-    code, said = ivideogpt(*command, tmp_path / "other", "--only", tmp_path / "test.txt")
-    assert (code, said.count("\n")) == (2, 1)
-    assert "holds no episode '1.npz', but for example '000.npz'" in said
+    refused = ivideogpt(*command, tmp_path / "other", "--only", tmp_path / "test.txt")
+    assert refused.code == 2 and "holds no episode '1.npz', but for example '000.npz'" in refused.sentence
 
 
 def test_two_sources_do_not_become_one_data_set(ivideogpt, make_episode, tmp_path):
     for name in ("one", "other"):
         save_episode(tmp_path / name / "1.0.0" / f"{name}.npz", make_episode())
-    assert ivideogpt("convert-data", "npz", tmp_path / "one" / "1.0.0", tmp_path / "out")[0] == 0
-    code, said = ivideogpt("convert-data", "npz", tmp_path / "other" / "1.0.0", tmp_path / "out")
-    assert (code, said.count("\n")) == (2, 1)
-    assert "'source': 'one/1.0.0'" in said and "'source': 'other/1.0.0'" in said
+    assert ivideogpt("convert-data", "npz", tmp_path / "one" / "1.0.0", tmp_path / "out").code == 0
+    refused = ivideogpt("convert-data", "npz", tmp_path / "other" / "1.0.0", tmp_path / "out")
+    assert refused.code == 2
+    assert "'source': 'one/1.0.0'" in refused.sentence and "'source': 'other/1.0.0'" in refused.sentence
     assert Store(tmp_path / "out").names == ["one.npz"]
 
 
@@ -210,11 +223,10 @@ def test_a_list_of_names_is_known_by_what_it_holds(ivideogpt, make_episode, tmp_
         ("a.txt", "000.npz\n002.npz", 2),
     ):
         (tmp_path / file).write_text(names)
-        assert ivideogpt(*command, tmp_path / file)[0] == code
+        assert ivideogpt(*command, tmp_path / file).code == code
 
 
 def test_what_is_not_there_is_said_in_one_line(ivideogpt, tmp_path):
-    code, said = ivideogpt("convert-data", "videos", tmp_path / "nowhere", tmp_path / "out")
-    assert (code, said.count("\n")) == (2, 1)
-    assert "no such file or folder" in said
+    refused = ivideogpt("convert-data", "videos", tmp_path / "nowhere", tmp_path / "out")
+    assert refused.code == 2 and "no such file or folder" in refused.sentence
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.data import mixture
-from experiments.data.mixture import DATA_SETS, NAMES, SOMETHING, find, of_catalogue, parts
+from experiments.data.mixture import DATA_SETS, NAMES, SOMETHING, find, of_catalogue, specs
 from experiments.data.recording import DataError
 
 SHARES = {
@@ -37,16 +37,16 @@ def test_weights_are_percent_as_published():
 def test_the_mixture_comes_from_folders_of_its_names_without_videos_for_the_transformer(tmp_path):
     for name in NAMES:
         (tmp_path / name).mkdir()
-    assert [part.folder.name for part in parts(tmp_path)] == list(NAMES)
-    assert SOMETHING not in [part.folder.name for part in parts(tmp_path, videos=False)]
-    (part,) = parts(tmp_path, ["viola"])
-    assert part.step == 7
+    assert [spec.folder.name for spec in specs(tmp_path)] == list(NAMES)
+    assert SOMETHING not in [spec.folder.name for spec in specs(tmp_path, videos=False)]
+    (spec,) = specs(tmp_path, ["viola"])
+    assert spec.step == 7
 
 
 def test_every_missing_set_is_named(tmp_path):
     (tmp_path / "viola").mkdir()
     with pytest.raises(DataError, match="lacks toto, kuka: convert them"):
-        parts(tmp_path, ["viola", "toto", "kuka"])
+        specs(tmp_path, ["viola", "toto", "kuka"])
 
 
 def test_a_wrong_name_brings_the_closest_ones():

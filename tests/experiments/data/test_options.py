@@ -1,23 +1,20 @@
 """What can be typed for the data: folders with weights and step sizes, or the published mixture."""
 
-import argparse
-
 import pytest
+import tyro
 
-from experiments.data import options
 from experiments.data.mixture import SOMETHING
+from experiments.data.options import DataOptions
 from experiments.data.recording import DataError
 from experiments.errors import UsageError
 
 
-def parts(*typed, videos=True):
-    parser = argparse.ArgumentParser()
-    options.add_arguments(parser)
-    return options.parts(parser.parse_args([str(word) for word in typed]), videos)
+def specs(*typed, videos=True):
+    return tyro.cli(DataOptions, args=[str(word) for word in typed]).specs(videos)
 
 
 def test_a_folder_brings_its_weight_and_its_step():
-    plain, both, odd = parts("--data", "data/a", "data/b@step=3,weight=0.5", "data/me@home")
+    plain, both, odd = specs("--data", "data/a", "data/b@step=3,weight=0.5", "data/me@home")
     assert (str(plain.folder), plain.weight, plain.step) == ("data/a", 1, 1)
     assert (str(both.folder), both.weight, both.step) == ("data/b", 0.5, 3)
     assert (str(odd.folder), odd.weight, odd.step) == ("data/me@home", 1, 1)
@@ -27,12 +24,12 @@ def test_the_mixture_brings_the_published_weights_and_steps_and_a_transformer_no
     for name in (SOMETHING, "bridge", "viola"):
         (tmp_path / name).mkdir()
     typed = ["--mixture", tmp_path, "--sets", SOMETHING, "bridge", "viola"]
-    assert [(part.weight, part.step) for part in parts(*typed)[:2]] == [(15, 1), (12.75, 2)]
-    assert [part.folder.name for part in parts(*typed, videos=False)] == ["bridge", "viola"]
+    assert [(spec.weight, spec.step) for spec in specs(*typed)[:2]] == [(15, 1), (12.75, 2)]
+    assert [spec.folder.name for spec in specs(*typed, videos=False)] == ["bridge", "viola"]
     with pytest.raises(DataError, match=r"lacks fractal20220817_data, bc_z"):
-        parts("--mixture", tmp_path)
+        specs("--mixture", tmp_path)
     with pytest.raises(DataError, match="did you mean viola"):
-        parts("--mixture", tmp_path, "--sets", "violla")
+        specs("--mixture", tmp_path, "--sets", "violla")
 
 
 @pytest.mark.parametrize(
@@ -49,4 +46,4 @@ def test_the_mixture_brings_the_published_weights_and_steps_and_a_transformer_no
 )
 def test_what_cannot_be_read_is_one_sentence(typed, said):
     with pytest.raises(UsageError, match=said):
-        parts(*typed)
+        specs(*typed)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.replay import save_episode
 from experiments.data.convert import convert, verify
-from experiments.data.converters.source import Candidate, Source
+from experiments.data.converters.source import EpisodeRef, Source
 from experiments.data.recording import DataError
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
@@ -35,7 +35,7 @@ def converted(numbered):
                 raise OSError("bad sector")
             return numbered(number, 5)
 
-        candidates = (Candidate(str(i), functools.partial(one, i)) for i in range(10))
+        candidates = (EpisodeRef(str(i), functools.partial(one, i)) for i in range(10))
         with StoreWriter(folder, {}, 600) as writer:
             if check:
                 list(verify(writer))
@@ -170,18 +170,18 @@ def test_a_shard_of_which_nothing_can_be_read_any_more_stays_as_it_is(converted,
 
 
 def test_the_command_says_which_shard_it_makes_again(ivideogpt, make_episode, tmp_path, contents, monkeypatch):
-    monkeypatch.setattr("experiments.data.command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
+    monkeypatch.setattr("experiments.data.convert_command.StoreWriter", functools.partial(StoreWriter, shard_bytes=1))
     for number in range(3):
         save_episode(tmp_path / "in" / f"{number:03d}.npz", make_episode(10 + number))
     typed = ("convert-data", "npz", tmp_path / "in", tmp_path / "out")
-    assert ivideogpt(*typed)[0] == 0
+    assert ivideogpt(*typed).code == 0
     before = contents(tmp_path / "out")
     DAMAGE["records cut"](tmp_path / "out", 1)
     records(tmp_path / "out", 2).write_bytes(before["00000.arrayrecord"])  # whole in itself, but for another index
-    code, said = ivideogpt(*typed, "--verify", stderr=True)
-    assert code == 0
-    again = [line for line in said.splitlines() if "made again" in line]
+    done = ivideogpt(*typed, "--verify")
+    assert done.code == 0
+    again = [line for line in done.err.splitlines() if "made again" in line]
     assert len(again) == 2
     assert again[0].startswith("shard 1 is made again: ") and "00001.arrayrecord has" in again[0]
-    assert "shards verified 1/2" in said
+    assert "shards verified 1/2" in done.err
     assert contents(tmp_path / "out") == before

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.data.segments import cut, members, picks
+from experiments.data.segments import cut, members, pick_frames
 
 
 def test_a_split_depends_on_names_alone_and_shares_nothing():
@@ -25,7 +25,7 @@ def test_a_small_set_holds_one_for_validation_unless_it_is_its_only_one(count, h
 @pytest.mark.parametrize(("length", "frames", "step"), [(100, 16, 3), (46, 16, 3), (16, 16, 1), (100, 1, 5)])
 def test_a_segment_has_its_step_and_every_start_is_drawn(length, frames, step):
     rng = np.random.default_rng(0)
-    drawn = [picks(length, frames, step, rng) for _ in range(2000)]
+    drawn = [pick_frames(length, frames, step, rng) for _ in range(2000)]
     for taken in drawn:
         assert len(taken) == frames
         assert (np.diff(taken) == step).all()
@@ -36,11 +36,11 @@ def test_a_segment_has_its_step_and_every_start_is_drawn(length, frames, step):
 @pytest.mark.parametrize(("length", "step"), [(45, 2), (31, 2), (30, 1), (16, 1)])
 def test_the_step_shrinks_in_a_recording_that_is_too_short(length, step):
     rng = np.random.default_rng(0)
-    assert (np.diff(picks(length, 16, 3, rng)) == step).all()
+    assert (np.diff(pick_frames(length, 16, 3, rng)) == step).all()
 
 
 def test_the_last_frame_repeats_where_nothing_else_fits():
-    np.testing.assert_array_equal(picks(3, 6, 5, np.random.default_rng(0)), [0, 1, 2, 2, 2, 2])
+    np.testing.assert_array_equal(pick_frames(3, 6, 5, np.random.default_rng(0)), [0, 1, 2, 2, 2, 2])
 
 
 def test_frames_bring_their_own_action_and_the_rewards_since_the_frame_before(make_store):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, encode, recording
+from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, encode, make_recording
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 
@@ -169,9 +169,9 @@ def test_a_folder_that_holds_nothing_yet_takes_other_settings(tmp_path):
 )
 def test_a_recording_that_does_not_fit_together_is_refused(frames, actions, said):
     with pytest.raises(DataError, match=said):
-        recording(frames, actions)
+        make_recording(frames, actions)
 
 
 def test_the_last_action_leads_nowhere_and_is_filled_where_a_source_has_none():
-    filled = recording(np.zeros((3, 4, 4, 3), np.uint8), np.ones((2, 5)))
+    filled = make_recording(np.zeros((3, 4, 4, 3), np.uint8), np.ones((2, 5)))
     np.testing.assert_array_equal(filled.actions, [[1] * 5, [1] * 5, [0] * 5])

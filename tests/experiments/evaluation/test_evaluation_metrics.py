@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
-from experiments import rendering
+from experiments.envs import rendering
 
 rendering.choose_backend()
 
+from experiments.envs.metaworld import MetaWorld  # noqa: E402
 from experiments.evaluation import metrics  # noqa: E402
-from experiments.metaworld import MetaWorld  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,10 @@ def others(frames):
 
 
 def test_psnr_is_scikit_images(frames, others):
-    expected = [peak_signal_noise_ratio(a, b, data_range=1) if (a != b).any() else 100 for a, b in zip(frames, others, strict=True)]
+    expected = [
+        peak_signal_noise_ratio(a, b, data_range=1) if (a != b).any() else 100
+        for a, b in zip(frames, others, strict=True)
+    ]
     np.testing.assert_allclose(metrics.psnr(frames, others), expected, rtol=1e-4)
 
 

@@ -12,17 +12,17 @@ from small import CONFIG, small_model
 
 from agent.replay import save_episode
 from experiments import cli
-from experiments.data.loader import Part
-from experiments.data.recording import DataError, recording
+from experiments.data.loader import DatasetSpec
+from experiments.data.recording import DataError, make_recording
 from experiments.data.segments import members
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 from experiments.evaluation import command as evaluation
-from experiments.evaluation.protocol import Measured, Protocol, compared, measure
-from experiments.evaluation.segments import Footage, Learned, Place, cut_segments, learned_by, recorded
+from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
+from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
 from experiments.pretraining import config as presets
-from experiments.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder
 from world_model import WorldModel
 
 PROTOCOL = Protocol(videos=3, samples=4, horizon=2, batch=6)
@@ -38,21 +38,21 @@ def recordings():
     rng = np.random.default_rng(0)
     lengths = (8, 4, 3)
     return [
-        (f"r{i}", recording(rng.integers(256, size=(t, 16, 16, 3), dtype=np.uint8), rng.uniform(-1, 1, (t, 3))))
+        (f"r{i}", make_recording(rng.integers(256, size=(t, 16, 16, 3), dtype=np.uint8), rng.uniform(-1, 1, (t, 3))))
         for i, t in enumerate(lengths)
     ]
 
 
 @pytest.fixture(scope="module")
 def segments(recordings):
-    return cut_segments(place(recordings), CONFIG, 2, 3)
+    return cut_segments(recording_set(recordings), CONFIG, 2, 3)
 
 
-def place(recordings, step=1) -> list[Place]:
-    return [Place("here", tuple(Footage.of(*pair) for pair in recordings), step)]
+def recording_set(recordings, step=1) -> list[RecordingSet]:
+    return [RecordingSet("here", tuple(Footage.of(*pair) for pair in recordings), step)]
 
 
-def result(*arguments) -> Measured:
+def result(*arguments) -> MeasuredModel:
     *progress, found = measure(*arguments)
     assert [event.done for event in progress] == [6, 12]
     return found
@@ -63,13 +63,14 @@ def measured(model, segments):
     return result(model, segments, PROTOCOL, None)
 
 
+@pytest.mark.slow
 def test_a_goal_conditioned_model_is_judged_on_the_frames_between_its_beginning_and_the_goal(recordings):
     model = WorldModel.init(dataclasses.replace(CONFIG, goal_conditioned=True), jax.random.key(0))
-    segments = cut_segments(place(recordings), model.config, 2, 3)
+    segments = cut_segments(recording_set(recordings), model.config, 2, 3)
     *_, found = measure(model, segments, Protocol(videos=3, samples=1, horizon=2), None)
     frames = segments.frames_vthwc.astype(np.float64) / 255
     expected = np.square(frames[:, 1:3] - frames[:, :1]).mean((2, 3, 4))  # of context frames 2: the goal, and the first
-    np.testing.assert_allclose(found.repeat["mse"], expected, rtol=1e-5)
+    np.testing.assert_allclose(found.copy_last["mse"], expected, rtol=1e-5)
 
 
 def test_segments_are_spread_over_recordings_and_over_their_time(recordings, segments):
@@ -79,16 +80,19 @@ def test_segments_are_spread_over_recordings_and_over_their_time(recordings, seg
 
 
 def test_one_segment_of_a_recording_is_its_beginning_as_with_the_test_videos_of_bair(recordings):
-    whole = cut_segments(place(recordings), CONFIG, 1, 3)
+    whole = cut_segments(recording_set(recordings), CONFIG, 1, 3)
     assert whole.names == ("r0 from 0", "r1 from 0", "r2 from 0")
     for index, (_, each) in enumerate(recordings):
         np.testing.assert_array_equal(whole.frames_vthwc[index], each.frames[:3])
-    assert cut_segments(place(recordings), CONFIG, 1, 2).names == ("r0 from 0", "r2 from 0")  # fewer: spread over all
+    assert cut_segments(recording_set(recordings), CONFIG, 1, 2).names == (
+        "r0 from 0",
+        "r2 from 0",
+    )  # fewer: spread over all
 
 
 def test_a_step_takes_every_so_many_th_frame_with_its_own_action(recordings):
     whole = recordings[0][1]
-    stepped = cut_segments(place(recordings, step=2), CONFIG, 2, 2)
+    stepped = cut_segments(recording_set(recordings, step=2), CONFIG, 2, 2)
     assert stepped.names == ("r0 from 0", "r0 from 1")  # r1 and r2 are too short
     for start in range(2):
         np.testing.assert_array_equal(stepped.frames_vthwc[start], whole.frames[start::2][:4])
@@ -96,7 +100,7 @@ def test_a_step_takes_every_so_many_th_frame_with_its_own_action(recordings):
 
 
 def test_places_get_even_shares_whatever_they_hold_and_each_its_own_step(recordings):
-    both = place(recordings) + place(recordings[:1], step=2)
+    both = recording_set(recordings) + recording_set(recordings[:1], step=2)
     assert cut_segments(both, CONFIG, 2, 4).names == ("r0 from 0", "r1 from 0", "r0 from 0", "r0 from 1")
 
 
@@ -110,14 +114,14 @@ def test_the_best_sample_counts_for_each_metric_and_the_mean_over_all(measured):
 
 
 def test_kept_futures_are_those_of_the_lowest_error(measured, segments):
-    errors = compared(segments.frames_vthwc[:, 2:], measured.futures_vfhwc, None)["mse"].mean(-1)
+    errors = compare_metrics(segments.frames_vthwc[:, 2:], measured.futures_vfhwc, None)["mse"].mean(-1)
     np.testing.assert_allclose(errors, measured.sampled["mse"].mean(-1).min(1), rtol=1e-5)
 
 
 def test_repeating_is_the_last_context_frame(measured, segments):
     frames = segments.frames_vthwc.astype(np.float64) / 255
     expected = ((frames[:, 2:] - frames[:, 1:2]) ** 2).mean((2, 3, 4))
-    np.testing.assert_allclose(measured.repeat["mse"], expected, rtol=1e-5)
+    np.testing.assert_allclose(measured.copy_last["mse"], expected, rtol=1e-5)
 
 
 def test_figures_depend_on_the_seed_alone(model, segments, measured):
@@ -131,28 +135,30 @@ def test_figures_depend_on_the_seed_alone(model, segments, measured):
 def test_without_temperature_every_sample_is_the_most_likely_future(model, segments):
     cold = result(model, segments, dataclasses.replace(PROTOCOL, temperature=0.0), None)
     np.testing.assert_array_equal(cold.sampled["mse"], np.repeat(cold.greedy["mse"][:, None], 4, 1))
-    assert (cold.swapped["mse"] != cold.greedy["mse"]).any()
+    assert (cold.shuffled_actions["mse"] != cold.greedy["mse"]).any()
 
 
 def test_a_model_without_actions_has_no_answer_to_them(segments):
     plain = dataclasses.replace(CONFIG, transformer=dataclasses.replace(CONFIG.transformer, action_size=0))
-    blind = cut_segments(place([("r", recording(np.zeros((4, 16, 16, 3), np.uint8)))]), plain, 2, 1)
-    *_, found = measure(WorldModel.init(plain, jax.random.key(0)), blind, dataclasses.replace(PROTOCOL, samples=1), None)
-    assert found.swapped is None
+    blind = cut_segments(recording_set([("r", make_recording(np.zeros((4, 16, 16, 3), np.uint8)))]), plain, 2, 1)
+    *_, found = measure(
+        WorldModel.init(plain, jax.random.key(0)), blind, dataclasses.replace(PROTOCOL, samples=1), None
+    )
+    assert found.shuffled_actions is None
 
 
 def test_recordings_that_do_not_fit_are_refused_with_what_is_wrong(recordings):
     with pytest.raises(DataError, match="the 22 frames of a context and 20 to predict; the longest has 8"):
-        cut_segments(place(recordings), CONFIG, 20, 3)
+        cut_segments(recording_set(recordings), CONFIG, 20, 3)
     with pytest.raises(DataError, match="the 10 frames of a context and 2 to predict at step 3; the longest has 8"):
-        cut_segments(place(recordings, step=3), CONFIG, 2, 3)
-    wide = [("wide", recording(np.zeros((4, 16, 16, 3), np.uint8), np.zeros((4, 5))))]
+        cut_segments(recording_set(recordings, step=3), CONFIG, 2, 3)
+    wide = [("wide", make_recording(np.zeros((4, 16, 16, 3), np.uint8), np.zeros((4, 5))))]
     with pytest.raises(DataError, match="'wide': actions of 5 numbers"):
-        cut_segments(place(wide), CONFIG, 2, 1)
+        cut_segments(recording_set(wide), CONFIG, 2, 1)
     with pytest.raises(DataError, match="'still' has no actions"):
-        cut_segments(place([("still", recording(np.zeros((4, 16, 16, 3), np.uint8)))]), CONFIG, 2, 1)
+        cut_segments(recording_set([("still", make_recording(np.zeros((4, 16, 16, 3), np.uint8)))]), CONFIG, 2, 1)
     with pytest.raises(DataError, match="no such data set"):
-        recorded([Part(pathlib.Path("nowhere"))], "validation")
+        read_recordings([DatasetSpec(pathlib.Path("nowhere"))], "validation")
 
 
 def command(monkeypatch, capsys, *typed) -> tuple[int, str, str]:
@@ -175,10 +181,13 @@ def write(folder, recordings) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.slow
 def test_commands_write_figures_videos_and_a_page(model, store, tmp_path, monkeypatch, capsys):
     model.save(tmp_path / "model")
     on = [tmp_path / "model", "--data", store, "--validation-share", "0.6", "--horizon", "2", "--videos", "2"]
-    code, said, _ = command(monkeypatch, capsys, "evaluate", *on, "--samples", "2", "--without", "lpips", "--out", tmp_path / "out")
+    code, said, _ = command(
+        monkeypatch, capsys, "evaluate", *on, "--samples", "2", "--without", "lpips", "--out", tmp_path / "out"
+    )
     assert code == 0 and "best" in said
     assert f"on {store} (validation split, validation share 0.6)\n2 videos, 2 samples each, 2 frames ahead\n" in said
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
@@ -195,11 +204,13 @@ def test_commands_write_figures_videos_and_a_page(model, store, tmp_path, monkey
     assert code == 0 and "2 videos" in said
     with np.load(tmp_path / "predicted" / "predicted.npz") as file:
         assert file["predicted"].shape == (2, 2, 16, 16, 3)
-    code, _, error = command(monkeypatch, capsys, "evaluate", tmp_path / "model", "--horizon", "2", "--out", tmp_path / "x")
+    code, _, error = command(
+        monkeypatch, capsys, "evaluate", tmp_path / "model", "--horizon", "2", "--out", tmp_path / "x"
+    )
     assert code == 2 and "say what to predict with --data" in error
 
 
-# --- which recordings ---------------------------------------------------------------------------------------------------
+# --- which recordings -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -207,14 +218,14 @@ def many(tmp_path):
     """A data set of ten recordings of seven frames; frame t is filled with t."""
     frames = np.broadcast_to(np.arange(7, dtype=np.uint8)[:, None, None, None], (7, 16, 16, 3))
     actions = np.repeat(np.arange(7, dtype=np.float32)[:, None], 3, 1)
-    return write(tmp_path / "many", [(f"m{i}", recording(frames, actions)) for i in range(10)])
+    return write(tmp_path / "many", [(f"m{i}", make_recording(frames, actions)) for i in range(10)])
 
 
 @pytest.fixture
 def run(model, many, store, tmp_path):
     """A finished run of two data sets, of which it took every frame and every other one and held three tenths out."""
     settings = dataclasses.replace(
-        presets.get("debug"), data=(Part(many, step=2), Part(store, 0.5)), validation_share=0.3
+        presets.get("debug"), data=(DatasetSpec(many, step=2), DatasetSpec(store, 0.5)), validation_share=0.3
     )
     folder = RunFolder(tmp_path / "run")
     with folder.claim(settings):
@@ -229,7 +240,7 @@ def held_out(folder, share) -> set[str]:
 
 def predicted_names(monkeypatch, capsys, out, *typed) -> list[str]:
     """Of the segments; nothing is predicted."""
-    monkeypatch.setattr(evaluation, "predicted", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    monkeypatch.setattr(evaluation, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     code, _, error = command(monkeypatch, capsys, "predict", "--horizon", "2", "--videos", "40", "--out", out, *typed)
     assert code == 0, error
     with np.load(out / "predicted.npz") as file:
@@ -241,7 +252,7 @@ def recordings_of(names) -> set[str]:
 
 
 def test_a_run_says_what_it_learned_from(run, many, store):
-    assert learned_by(run) == Learned((Part(many, step=2), Part(store, 0.5)), 0.3)
+    assert read_learned(run) == Learned((DatasetSpec(many, step=2), DatasetSpec(store, 0.5)), 0.3)
 
 
 @pytest.mark.parametrize("named", ["run", "its model"])
@@ -261,7 +272,9 @@ def test_with_data_the_share_and_the_step_are_the_runs_unless_typed(run, many, t
     of_set = [run, "--data", many]
     names = predicted_names(monkeypatch, capsys, tmp_path / "own", *of_set)
     assert recordings_of(names) == held_out(many, 0.3) and len(names) == 3  # seven frames are one segment at step 2
-    names = predicted_names(monkeypatch, capsys, tmp_path / "typed", *of_set, "--validation-share", "0.5", "--step", "1")
+    names = predicted_names(
+        monkeypatch, capsys, tmp_path / "typed", *of_set, "--validation-share", "0.5", "--step", "1"
+    )
     assert recordings_of(names) == held_out(many, 0.5) and len(names) == 5 * 4
     names = predicted_names(monkeypatch, capsys, tmp_path / "behind", run, "--data", f"{many}@step=1")
     assert recordings_of(names) == held_out(many, 0.3) and len(names) == 3 * 4
@@ -282,17 +295,32 @@ def test_the_papers_protocol_predicts_the_rest_of_a_training_segment_unless_a_ho
     model, many, tmp_path, monkeypatch, capsys
 ):
     def refuse(model, segments, protocol, *weights):
-        raise UsageError(f"{protocol.videos} videos, {protocol.samples} samples, {segments.frames_vthwc.shape[1]} frames")
+        raise UsageError(
+            f"{protocol.videos} videos, {protocol.samples} samples, {segments.frames_vthwc.shape[1]} frames"
+        )
 
     monkeypatch.setattr(evaluation, "measure", refuse)
     model.save(tmp_path / "alone")
-    paper = ["evaluate", tmp_path / "alone", "--data", many, "--paper", "--without", "lpips", "fvd", "--out", tmp_path / "out"]
+    paper = [
+        "evaluate",
+        tmp_path / "alone",
+        "--data",
+        many,
+        "--paper",
+        "--without",
+        "lpips",
+        "fvd",
+        "--out",
+        tmp_path / "out",
+    ]
     for typed, frames in (((), CONFIG.segment_frames), (("--horizon", "1"), 3)):
         code, _, error = command(monkeypatch, capsys, *paper, *typed)
         assert code == 2 and f"256 videos, 100 samples, {frames} frames" in error
 
 
-def test_what_cannot_be_evaluated_is_said_before_anything_is_predicted(run, many, recordings, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_evaluated_is_said_before_anything_is_predicted(
+    run, many, recordings, tmp_path, monkeypatch, capsys
+):
     def said(*typed) -> str:
         code, _, error = command(monkeypatch, capsys, "evaluate", *typed, "--horizon", "2", "--out", tmp_path / "out")
         assert code == 2
@@ -300,7 +328,9 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_predicted(run, many
 
     assert "expected a share" in said(run, "--validation-share", "30")
     assert "--step 0: expected at least 1" in said(run, "--step", "0")
-    assert "nothing is in the validation split at --validation-share 0" in said(run, "--data", many, "--validation-share", "0")
+    assert "nothing is in the validation split at --validation-share 0" in said(
+        run, "--data", many, "--validation-share", "0"
+    )
     assert "held nothing out" in said(run, "--validation-share", "0")
     many.rename(tmp_path / "moved")
     assert "which is not here" in said(run)
@@ -310,14 +340,23 @@ def test_the_only_recording_of_a_set_that_a_run_learned_from_is_predicted_with_a
     model, recordings, tmp_path, monkeypatch, capsys
 ):
     lone, folder = write(tmp_path / "lone", recordings[:1]), RunFolder(tmp_path / "run")
-    with folder.claim(dataclasses.replace(presets.get("debug"), data=(Part(lone),))):
+    with folder.claim(dataclasses.replace(presets.get("debug"), data=(DatasetSpec(lone),))):
         model.save(folder.model)
-    monkeypatch.setattr(evaluation, "predicted", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    monkeypatch.setattr(evaluation, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     on = [folder.model, "--horizon", "2", "--out", tmp_path / "out"]
     code, _, error = command(monkeypatch, capsys, "predict", *on, "--data", lone)
     assert code == 0 and f"{lone}: its only recording is one that the model learned from" in error
     code, _, error = command(monkeypatch, capsys, "predict", *on)
     assert code == 2 and "held nothing out" in error
+
+
+def test_a_folder_of_episode_files_is_read_whole(make_episode, tmp_path):
+    kept = [make_episode(length, side=16) for length in (6, 4)]
+    for index, episode in enumerate(kept):
+        save_episode(tmp_path / f"{index}.npz", episode)
+    (found,) = read_recordings([DatasetSpec(tmp_path)], "validation", resolution=16)
+    assert [(each.name, each.length) for each in found.recordings] == [("0.npz", 7), ("1.npz", 5)]
+    np.testing.assert_array_equal(found.recordings[1].read(np.arange(2)).frames, kept[1].frames[:2])
 
 
 def test_an_agents_run_is_judged_by_the_episodes_that_it_kept(model, make_episode, tmp_path, monkeypatch, capsys):

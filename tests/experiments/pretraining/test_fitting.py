@@ -7,7 +7,7 @@ import pytest
 from noise_data import write_set
 
 import world_model
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.errors import UsageError
 from experiments.pretraining import config as presets
 from experiments.pretraining.fitting import for_data, of_model
@@ -20,10 +20,12 @@ def sets(tmp_path_factory):
     """Data of several kinds, by name."""
     root = tmp_path_factory.mktemp("sets")
     kinds = {"four": (4, True), "six": (6, True), "silent": (4, False), "filmed": (0, False)}
-    return {name: Part(write_set(root / name, *kind, recordings=2)) for name, kind in kinds.items()}
+    return {name: DatasetSpec(write_set(root / name, *kind, recordings=2)) for name, kind in kinds.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in presets.names() if name not in ("laptop", "laptop-finetune", "debug")])
+@pytest.mark.parametrize(
+    "name", [name for name in presets.names() if name not in ("laptop", "laptop-finetune", "debug")]
+)
 def test_a_preset_of_the_paper_reaches_the_model_and_leaves_its_architecture(name):
     preset = presets.get(name)
     found, wanted = of_model(preset, DEBUG).world_model, preset.world_model
@@ -32,7 +34,10 @@ def test_a_preset_of_the_paper_reaches_the_model_and_leaves_its_architecture(nam
     assert found.tokenizer.adversarial_weight == wanted.tokenizer.adversarial_weight
     assert found.segment_frames == wanted.segment_frames
     assert found.transformer_optimizer == wanted.transformer_optimizer
-    for part, names in {"tokenizer": ("channels", "context_codes", "l1_weight"), "transformer": ("layers", "width")}.items():
+    for part, names in {
+        "tokenizer": ("channels", "context_codes", "l1_weight"),
+        "transformer": ("layers", "width"),
+    }.items():
         assert all(getattr(getattr(found, part), name) == getattr(getattr(DEBUG, part), name) for name in names)
 
 
@@ -44,7 +49,13 @@ def test_only_robonet_at_256_pixels_has_an_adversary_from_the_step_of_the_paper(
 
 @pytest.mark.parametrize(
     ("names", "action_size", "reward_head"),
-    [(["four"], 4, True), (["six"], 6, True), (["four", "six"], 6, True), (["silent"], 4, False), (["filmed"], 0, False)],
+    [
+        (["four"], 4, True),
+        (["six"], 6, True),
+        (["four", "six"], 6, True),
+        (["silent"], 4, False),
+        (["filmed"], 0, False),
+    ],
 )
 def test_actions_and_rewards_are_those_of_the_data(sets, names, action_size, reward_head, capsys):
     found = for_data(presets.get("debug"), [sets[name] for name in names], None).world_model.transformer
@@ -80,12 +91,12 @@ def test_weights_fit_other_context_frames_and_data_without_rewards_and_no_other_
     transformer = dataclasses.replace(DEBUG.transformer, action_size=6, reward_head=False)
     tokenizer = dataclasses.replace(DEBUG.tokenizer, context_frames=1, compute_dtype="bfloat16")
     wanted = dataclasses.replace(DEBUG, tokenizer=tokenizer, transformer=transformer)
-    fitted = world_model.fitted(DEBUG, params, wanted)
+    fitted = world_model.fit_params(DEBUG, params, wanted)
     expected = jax.eval_shape(lambda key: world_model.init(wanted, key).params, jax.random.key(0))
     assert jax.tree.map(lambda leaf: leaf.shape, fitted) == jax.tree.map(lambda leaf: leaf.shape, expected)
     with pytest.raises(ValueError, match="another transformer: leave layers as the model has them"):
         wider = dataclasses.replace(DEBUG.transformer, layers=2)
-        world_model.fitted(DEBUG, params, dataclasses.replace(DEBUG, transformer=wider))
+        world_model.fit_params(DEBUG, params, dataclasses.replace(DEBUG, transformer=wider))
     with pytest.raises(ValueError, match="its action size can grow, not become 2"):
         smaller = dataclasses.replace(DEBUG.transformer, action_size=2)
-        world_model.fitted(DEBUG, params, dataclasses.replace(DEBUG, transformer=smaller))
+        world_model.fit_params(DEBUG, params, dataclasses.replace(DEBUG, transformer=smaller))

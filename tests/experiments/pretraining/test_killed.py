@@ -6,13 +6,28 @@ import subprocess
 import sys
 import time
 
-from experiments.metrics import read_metrics
+import pytest
+
+from experiments.runs.metrics_log import read_metrics
+
+pytestmark = pytest.mark.slow
 
 STEPS = 40
 
 
 def command(data, folder, *more) -> list[str]:
-    typed = ["pretrain", "tokenizer", "--preset", "debug", "--data", data, "--validation-share", "0.4", "--run-dir", folder]
+    typed = [
+        "pretrain",
+        "tokenizer",
+        "--preset",
+        "debug",
+        "--data",
+        data,
+        "--validation-share",
+        "0.4",
+        "--run-dir",
+        folder,
+    ]
     often = ["--tokenizer.steps", STEPS, "--checkpoint-every", "10", "--validate-every", "20"]
     return [sys.executable, "-m", "experiments.cli", *map(str, [*typed, *often, *more])]
 

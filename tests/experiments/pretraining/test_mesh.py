@@ -1,4 +1,5 @@
-"""Several devices: the same losses as on one, arrays where the rules say, checkpoints that fit another number of devices."""
+"""Several devices: the same losses as on one, arrays where the rules say, checkpoints that fit another number of
+devices."""
 
 import dataclasses
 import json
@@ -16,10 +17,12 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from experiments.errors import UsageError
-from experiments.metrics import read_metrics
 from experiments.pretraining import config as presets
 from experiments.pretraining.mesh import MeshConfig, check_batch, make_mesh, state_shardings
+from experiments.runs.metrics_log import read_metrics
 from world_model import WorldModel
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = pathlib.Path(__file__).with_name("on_devices.py")
 
@@ -97,7 +100,8 @@ def test_what_devices_cannot_share_is_one_sentence():
 
 
 def test_two_processes_train_as_one(data, tmp_path):
-    """Each with two devices and its half of every batch; and once more, from the checkpoint of the first two updates."""
+    """Each with two devices and its half of every batch; and once more, from the checkpoint of the first two
+    updates."""
     config = presets.get("debug").world_model
     config = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, future_sample=None))
     WorldModel.init(config, jax.random.key(0)).save(tmp_path / "model")
@@ -107,11 +111,13 @@ def test_two_processes_train_as_one(data, tmp_path):
         typed = [
             sys.executable, "-m", "experiments.cli", "pretrain", "transformer", "--tokenizer", tmp_path / "model",
             "--preset", "debug", "--data", data, "--run-dir", folder, "--validation-share", "0.4",
-            "--transformer.batch", "4", "--transformer.steps", "4", "--judged-recordings", "0",
+            "--transformer.batch", "4", "--transformer.steps", "4", "--evaluated-recordings", "0",
         ]  # fmt: skip
         hosts = ["--coordinator", address, "--processes", str(count), "--process"] if count > 1 else []
         running = [
-            subprocess.Popen([*typed, *hosts, *[str(i)][: len(hosts)]], env=simulated(devices), stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [*typed, *hosts, *[str(i)][: len(hosts)]], env=simulated(devices), stderr=subprocess.PIPE, text=True
+            )
             for i in range(count)
         ]
         for process in running:
@@ -125,7 +131,9 @@ def test_two_processes_train_as_one(data, tmp_path):
     started(tmp_path / "one", 1, 4)
     started(tmp_path / "two", 2, 2)
     assert found(tmp_path / "two") == pytest.approx(found(tmp_path / "one"), rel=1e-4)
-    assert len(read_metrics(tmp_path / "two" / "metrics.jsonl")) == len(read_metrics(tmp_path / "one" / "metrics.jsonl"))
+    assert len(read_metrics(tmp_path / "two" / "metrics.jsonl")) == len(
+        read_metrics(tmp_path / "one" / "metrics.jsonl")
+    )
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "4")
     started(tmp_path / "two", 2, 2)
     assert found(tmp_path / "two") == pytest.approx(found(tmp_path / "one"), rel=1e-4)
@@ -138,17 +146,22 @@ def test_two_processes_of_which_one_is_asked_to_end_save_the_same_update(data, t
 
     def started(steps: int) -> list[subprocess.Popen]:
         typed = [
-            sys.executable, "-m", "experiments.cli", "finetune", tmp_path / "model", "--mode", "transformer", "--preset", "debug",
-            "--data", data, "--run-dir", run, "--validation-share", "0.4", "--checkpoint-every", "100000",
-            "--validate-every", "100000", "--judged-recordings", "0", "--transformer.steps", str(steps),
+            sys.executable, "-m", "experiments.cli", "finetune", tmp_path / "model", "--mode", "transformer",
+            "--preset", "debug", "--data", data, "--run-dir", run, "--validation-share", "0.4",
+            "--checkpoint-every", "100000", "--validate-every", "100000", "--evaluated-recordings", "0",
+            "--transformer.steps", str(steps),
         ]  # fmt: skip
         hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process"]
         return [
-            subprocess.Popen([*typed, *hosts, str(i)], env=simulated(1), stderr=open(tmp_path / f"{i}.log", "w")) for i in range(2)
+            subprocess.Popen([*typed, *hosts, str(i)], env=simulated(1), stderr=open(tmp_path / f"{i}.log", "w"))
+            for i in range(2)
         ]
 
     running, limit = started(4000), time.monotonic() + 200
-    while len(read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []) < 2 and time.monotonic() < limit:
+    while (
+        len(read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []) < 2
+        and time.monotonic() < limit
+    ):
         time.sleep(0.1)
     running[1].terminate()
     assert [process.wait(timeout=200) for process in running] == [128 + signal.SIGTERM] * 2

@@ -1,4 +1,5 @@
-"""Training runs on a data set: what is left behind, which part learns, and that a stopped one ends like one that was not."""
+"""Training runs on a data set: what is left behind, which part learns, and that a stopped one ends like one that was
+not."""
 
 import dataclasses
 import sys
@@ -12,20 +13,22 @@ from noise_data import write_set
 import world_model
 from agent.events import CheckpointDue
 from experiments import cli
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.errors import UsageError
-from experiments.metrics import read_metrics
 from experiments.pretraining import config as presets
 from experiments.pretraining import run
 from experiments.pretraining.command import MODES
 from experiments.pretraining.config import Stage
 from experiments.pretraining.mesh import MeshConfig
+from experiments.runs.metrics_log import read_metrics
 from world_model import WorldModel
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def config(data):
-    return dataclasses.replace(presets.get("debug"), data=(Part(data),), ema_decay=0.5, validation_share=0.4)
+    return dataclasses.replace(presets.get("debug"), data=(DatasetSpec(data),), ema_decay=0.5, validation_share=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_a_run_leaves_a_model_pictures_and_a_judgement_of_both_parts(whole):
     last = next(line for line in reversed(values(whole)) if "validation/tokenizer/loss" in line)
     assert last["updates"] == 8
     assert {"validation/tokenizer/future_codes_used", "validation/transformer/token_accuracy_top_5"} <= set(last)
-    assert {"model/mse_imagined", "model/mse_repeat", "model/mse_swapped"} <= set(last)
+    assert {"model/mse_imagined", "model/mse_copy_last", "model/mse_shuffled_actions"} <= set(last)
     assert {path.name for path in (whole / "videos").iterdir()} >= {
         "reconstruction-8.mp4", "imagination-8.mp4", "imagination-8.png",
     }  # fmt: skip
@@ -94,9 +97,9 @@ def test_only_the_part_that_a_mode_names_learns(config, params, tmp_path, mode):
 
 def test_a_single_recording_is_learned_from_and_nothing_is_judged(config, params, tmp_path, capsys):
     single = write_set(tmp_path / "single", recordings=1)
-    settings = dataclasses.replace(config, data=(Part(single),), transformer=Stage(0, 2), tokenizer=Stage(2, 2))
+    settings = dataclasses.replace(config, data=(DatasetSpec(single),), transformer=Stage(0, 2), tokenizer=Stage(2, 2))
     run.pretrain(settings, params, tmp_path / "run", "")
-    assert "not judged" in capsys.readouterr().err
+    assert "not evaluated" in capsys.readouterr().err
     assert not any(name.startswith("validation/") for line in values(tmp_path / "run") for name in line)
 
 
@@ -104,12 +107,14 @@ def test_a_model_without_actions_and_rewards_imagines_and_is_judged(config, tmp_
     filmed = write_set(tmp_path / "filmed", action_size=0, rewards=False)
     transformer = dataclasses.replace(config.world_model.transformer, action_size=0, reward_head=False)
     model = dataclasses.replace(config.world_model, transformer=transformer)
-    settings = dataclasses.replace(config, data=(Part(filmed, step=2),), world_model=model, horizon=1, source="somewhere")
+    settings = dataclasses.replace(
+        config, data=(DatasetSpec(filmed, step=2),), world_model=model, horizon=1, source="somewhere"
+    )
     settings = dataclasses.replace(settings, tokenizer=Stage(0, 2), transformer=Stage(2, 2))
     run.pretrain(settings, world_model.init(model, jax.random.key(0)).params, tmp_path / "run", "")
     last = values(tmp_path / "run")[-1]
-    assert {"model/mse_imagined", "model/mse_repeat"} <= set(last)
-    assert not {"model/mse_swapped", "model/reward_mae"} & set(last)
+    assert {"model/mse_imagined", "model/mse_copy_last"} <= set(last)
+    assert not {"model/mse_shuffled_actions", "model/reward_mae"} & set(last)
     assert (tmp_path / "run" / "videos" / "imagination-2.png").exists()
 
 
@@ -124,7 +129,7 @@ def test_a_goal_conditioned_model_learns_and_is_judged_with_the_goal_first(confi
     np.testing.assert_array_equal(trainer._arranged(frames), frames)
     made = WorldModel.from_pretrained(run.pretrain(settings, params, tmp_path / "run", ""))
     assert made.config.goal_conditioned
-    assert "model/mse_swapped" in values(tmp_path / "run")[-1]
+    assert "model/mse_shuffled_actions" in values(tmp_path / "run")[-1]
 
 
 def test_a_run_goes_on_on_another_mesh(config, params, whole, tmp_path, monkeypatch):
@@ -182,7 +187,10 @@ def test_the_mixture_is_trained_on_at_its_weights_and_steps(tmp_path, monkeypatc
     assert command(monkeypatch, capsys, *typed, "--run-dir", tmp_path / "run", "--tokenizer.steps", 2)[0] == 0
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["config"]
     assert [(part["step"], round(part["weight"], 2)) for part in config["data"]] == [(2, 12.75), (7, 0.55)]
-    assert (config["world_model"]["transformer"]["action_size"], config["world_model"]["transformer"]["reward_head"]) == (7, False)
+    assert (
+        config["world_model"]["transformer"]["action_size"],
+        config["world_model"]["transformer"]["reward_head"],
+    ) == (7, False)
 
 
 def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, capsys):
@@ -190,15 +198,19 @@ def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, 
     code, said = command(monkeypatch, capsys, "pretrain", "transformer", *on)
     assert code == 2 and "--tokenizer FOLDER" in said
     code, said = command(monkeypatch, capsys, "finetune", tmp_path / "nowhere", *on)
-    assert code == 2 and "no such folder, nor a kept model" in said
+    assert code == 2 and "no such folder, nor a bundled checkpoint" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on[:-1], "debgu")
     assert code == 2 and "did you mean debug" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", "--data", tmp_path / "no set", *on[2:])
     assert code == 2 and "is no data set" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on, "--trajectories", 6)
     assert code == 2 and "the data has 5 to learn from" in said
-    bad = {"silent": (4, False, "no rewards to learn"), "six": (6, True, "actions of 6 numbers"), "filmed": (0, True, "no actions")}
+    bad = {
+        "silent": (4, False, "no rewards to learn"),
+        "six": (6, True, "actions of 6 numbers"),
+        "filmed": (0, True, "no actions"),
+    }
     for name, (actions, rewards, sentence) in bad.items():
         folder = write_set(tmp_path / name, actions, rewards)
         with pytest.raises(UsageError, match=sentence):
-            run.check_data(dataclasses.replace(config, data=(Part(folder),)))
+            run.check_data(dataclasses.replace(config, data=(DatasetSpec(folder),)))

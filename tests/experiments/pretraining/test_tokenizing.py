@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 import world_model
-from experiments.data.loader import Part
+from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError
 from experiments.data.tokens import TokenFolder, TokenLoader, TokenSegments
 from experiments.errors import UsageError
-from experiments.metrics import read_metrics
 from experiments.pretraining import config as presets
 from experiments.pretraining import run, tokenizing
 from experiments.pretraining.config import Stage
+from experiments.runs.metrics_log import read_metrics
 
 
 @pytest.fixture(scope="module")
 def config(data):
     """Of a transformer alone; the other tests of this folder share its programs."""
-    settings = dataclasses.replace(presets.get("debug"), data=(Part(data),), ema_decay=0.5, validation_share=0.4)
+    settings = dataclasses.replace(presets.get("debug"), data=(DatasetSpec(data),), ema_decay=0.5, validation_share=0.4)
     return dataclasses.replace(settings, tokenizer=Stage(0, 2))
 
 
@@ -33,7 +33,9 @@ def params(config):
 def numbered(first, count):
     """Segments whose every number says which they are."""
     number = np.arange(first, first + count)
-    return TokenSegments(np.tile(number[:, None], (1, 5)), np.tile(number[:, None, None], (1, 3, 2)), np.tile(number[:, None], 3))
+    return TokenSegments(
+        np.tile(number[:, None], (1, 5)), np.tile(number[:, None, None], (1, 3, 2)), np.tile(number[:, None], 3)
+    )
 
 
 @pytest.fixture
@@ -49,6 +51,7 @@ def losses(folder):
     return [line["transformer/loss"] for line in read_metrics(folder / "metrics.jsonl") if "transformer/loss" in line]
 
 
+@pytest.mark.slow
 def test_a_run_from_tokens_has_the_losses_of_one_from_frames(config, params, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.pretraining.loop.METRICS_EVERY", 1)
     run.pretrain(config, params, tmp_path / "frames", "")
@@ -65,7 +68,11 @@ def test_segments_come_in_order_again_and_again_to_any_number_of_hosts(kept):
     batches = list(itertools.islice(TokenLoader(kept, 6, 4), 3))
     assert [batch.tokens_bl[:, 0].tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 0, 1], [2, 3, 4, 5]]
     for batch in batches:
-        assert (batch.tokens_bl.dtype, batch.actions_bta.dtype, batch.rewards_bt.dtype) == (np.int32, np.float32, np.float32)
+        assert (batch.tokens_bl.dtype, batch.actions_bta.dtype, batch.rewards_bt.dtype) == (
+            np.int32,
+            np.float32,
+            np.float32,
+        )
         np.testing.assert_array_equal(batch.tokens_bl[:, :2], batch.actions_bta[:, 0])
         np.testing.assert_array_equal(batch.tokens_bl[:, :3], batch.rewards_bt)
     host = next(TokenLoader(kept, 6, 4, host=1, hosts=2))
@@ -81,7 +88,7 @@ def test_making_them_goes_on_where_it_was_stopped(config, params, tmp_path, monk
 
     def made(folder, stop):
         loader = run.Trainer(config, params)._loader(tokenizing.BATCH)
-        opened = tokenizing.opened(folder, loader, config.world_model, params)
+        opened = tokenizing.open_token_folder(folder, loader, config.world_model, params)
         steps = tokenizing.fill(opened, wanted, loader, config.world_model, params)
         return opened, [progress.done // tokenizing.BATCH for progress in itertools.islice(steps, stop)]
 
@@ -91,7 +98,9 @@ def test_making_them_goes_on_where_it_was_stopped(config, params, tmp_path, monk
     _, others = made(tmp_path / "stopped", None)
     assert (first, others) == ([1, 2, 3, 4], [3, 4, 5])
     for name in ("00000", "00001", "00002"):
-        assert (tmp_path / f"whole/{name}.safetensors").read_bytes() == (tmp_path / f"stopped/{name}.safetensors").read_bytes()
+        assert (tmp_path / f"whole/{name}.safetensors").read_bytes() == (
+            tmp_path / f"stopped/{name}.safetensors"
+        ).read_bytes()
     assert made(tmp_path / "whole", None)[1] == []
 
 

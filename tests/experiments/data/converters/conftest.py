@@ -12,7 +12,7 @@ import pytest
 
 from experiments.data.convert import convert
 from experiments.data.converters.registry import FORMATS
-from experiments.data.converters.source import Wanted
+from experiments.data.converters.source import ConvertOptions
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 
@@ -54,10 +54,10 @@ def film():
 
 @pytest.fixture
 def converted(tmp_path):
-    """Convert a place into a data set."""
+    """Convert a folder into a data set."""
 
-    def run(kind: str, place: pathlib.Path, **wanted) -> Store:
-        source = FORMATS[kind](place, Wanted(**wanted))
+    def run(kind: str, folder: pathlib.Path, **options) -> Store:
+        source = FORMATS[kind](folder, ConvertOptions(**options))
         folder = tmp_path / "converted" / str(len(list(tmp_path.glob("converted/*"))))
         with StoreWriter(folder, {}) as writer:
             progress = list(convert(source, writer))

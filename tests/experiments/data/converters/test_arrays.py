@@ -38,20 +38,20 @@ def bair(tmp_path):
         "aux1_image": rng.integers(256, size=(5, 8, 8, 3)),
         "action": rng.normal(size=(5, 4)),
     }
-    place = tmp_path / "in"
-    place.mkdir()
-    np.savez_compressed(place / "traj_00001.npz", **arrays)
-    (place / "traj_00002.npz").write_bytes((place / "traj_00001.npz").read_bytes()[:200])
-    return place, arrays
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.savez_compressed(folder / "traj_00001.npz", **arrays)
+    (folder / "traj_00002.npz").write_bytes((folder / "traj_00001.npz").read_bytes()[:200])
+    return folder, arrays
 
 
 def test_files_of_video_sets_are_read_from_the_camera_that_is_used(converted, bair):
-    place, arrays = bair
-    store = converted("npz", place)
+    folder, arrays = bair
+    store = converted("npz", folder)
     np.testing.assert_array_equal(store.read(0).frames, arrays["aux1_image"])
     np.testing.assert_array_equal(store.read(0).actions, arrays["action"].astype(np.float32))
     assert [name for name, _ in store.skipped] == ["traj_00002.npz"]
-    other = converted("npz", place, image_key="image")
+    other = converted("npz", folder, image_key="image")
     np.testing.assert_array_equal(other.read(0).frames, arrays["image"])
 
 

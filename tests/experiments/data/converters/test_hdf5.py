@@ -1,6 +1,7 @@
 """VP2 and RoboNet, in files that h5py writes as those sets are laid out."""
 
 import io
+import os
 
 import h5py
 import numpy as np
@@ -38,7 +39,7 @@ def test_another_camera_must_be_there(converted, vp2):
 
 
 def trajectory(path, frames, action_size: int, film: bytes | None = None, order: str = "RGB", primitives: str = ""):
-    """A RoboNet file: frames as JPEG files or as one video, T - 1 actions of numbers, a gripper that closes at step 2."""
+    """A RoboNet file: frames as JPEG files or one video, T - 1 actions of numbers, a gripper that closes at step 2."""
     with h5py.File(path, "w") as file:
         camera = file.create_group("env/cam0_video")
         if film is None:
@@ -75,3 +76,54 @@ def test_trajectories_of_any_encoding_and_action_size_become_one_set(converted, 
     np.testing.assert_array_equal(bgr.actions, np.repeat(steps[:, None], 5, 1) * [1, 1, 1, 0, 0])
     np.testing.assert_array_equal(mp4.actions[:, 3], steps)
     np.testing.assert_array_equal(mp4.actions[:, 4], [-1, 1, 1, 1, 1, 0])  # what the gripper did next
+
+
+def link(file: h5py.Group, name: str):
+    file[name] = h5py.ExternalLink("outside.hdf5", "/numbers")
+
+
+def store_outside(file: h5py.Group, name: str):
+    file.create_dataset(name, (4, 4), "u1", external=[("/etc/passwd", 0, 16)])
+
+
+def map_outside(file: h5py.Group, name: str):
+    layout = h5py.VirtualLayout((4, 4), "u1")
+    layout[:] = h5py.VirtualSource("outside.hdf5", "numbers", (4, 4))
+    file.create_virtual_dataset(name, layout)
+
+
+@pytest.mark.parametrize("lead", [link, store_outside, map_outside])
+@pytest.mark.parametrize("name", ["data/demo_2/actions", "data/demo_2/obs/agentview_shift_2_image", "data/demo_2/obs"])
+def test_nothing_is_read_from_another_file(converted, vp2, lead, name):
+    """Fault 16: /etc/passwd was read as frames."""
+    with h5py.File(vp2 / "outside.hdf5", "w") as file:
+        file["numbers"] = np.zeros((4, 4), np.uint8)
+    with h5py.File(vp2 / "demos.hdf5", "a") as file:
+        del file[name]
+        lead(file, name)
+        file["data/demo_3"] = h5py.SoftLink("/data/demo_10")  # a link within the file is as good as any
+        file["data/demo_4"] = h5py.SoftLink("demo_2")
+    store = converted("vp2", vp2)
+    assert store.names == ["demos.hdf5/demo_3", "demos.hdf5/demo_10"]
+    reasons = dict(store.skipped)
+    for demo in ("demo_2", "demo_4"):
+        assert "another file" in reasons[f"demos.hdf5/{demo}"]
+
+
+def test_an_array_that_is_hardly_there_is_refused_before_it_is_read(converted, vp2):
+    """Fault 15: a few kilobytes that declare gigabytes took gigabytes of memory."""
+    with h5py.File(vp2 / "demos.hdf5", "a") as file:
+        file.create_dataset("data/demo_1/obs/agentview_shift_2_image", data=np.zeros((4, 8, 8, 3), np.uint8))
+        file.create_dataset("data/demo_1/actions", (10**8, 4), "f4", chunks=(1000, 4), compression="gzip")[0] = 1
+        file.create_dataset("data/demo_3/obs/agentview_shift_2_image", data=np.zeros((4, 8, 8, 3), np.uint8))
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((10**8, 4))
+        h5py.h5d.create(file["data/demo_3"].id, b"actions", h5py.h5t.NATIVE_FLOAT, space, created)
+    assert os.stat(vp2 / "demos.hdf5").st_size > 10**9  # nearly all of it holes
+    store = converted("vp2", vp2)
+    assert store.names == ["demos.hdf5/demo_2", "demos.hdf5/demo_10"]
+    reasons = dict(store.skipped)
+    for demo in ("demo_1", "demo_3"):
+        assert "'actions' declares 1.6 GB and holds 0." in reasons[f"demos.hdf5/{demo}"]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from experiments.data.converters.lerobot import fill_template
 from experiments.data.recording import DataError
 
 CAMERA = "observation.images.top"
@@ -42,7 +43,7 @@ def write(path, content: bytes | dict):
         pq.write_table(pa.table(content), path)
 
 
-def write_info(place, version: str, camera: str = CAMERA, dtype: str = "video"):
+def write_info(folder, version: str, camera: str = CAMERA, dtype: str = "video"):
     info = {
         "codebase_version": version,
         "total_episodes": len(LENGTHS),
@@ -56,41 +57,41 @@ def write_info(place, version: str, camera: str = CAMERA, dtype: str = "video"):
             "next.reward": {"dtype": "float32", "shape": [1]},
         },
     }
-    write(place / "meta" / "info.json", json.dumps(info).encode())
+    write(folder / "meta" / "info.json", json.dumps(info).encode())
 
 
 @pytest.fixture
 def version_2(tmp_path, film):
-    place = tmp_path / "v2"
-    write_info(place, "v2.1")
+    folder = tmp_path / "v2"
+    write_info(folder, "v2.1")
     lines = [json.dumps({"episode_index": i, "tasks": [], "length": length}) for i, length in enumerate(LENGTHS)]
-    write(place / "meta" / "episodes.jsonl", "\n".join(lines).encode())
+    write(folder / "meta" / "episodes.jsonl", "\n".join(lines).encode())
     for i, length in enumerate(LENGTHS):
         where = {"episode_chunk": i // 2, "episode_index": i, "video_key": CAMERA}
-        write(place / DATA["v2.1"].format(**where), rows(i))
-        write(place / VIDEO["v2.1"].format(**where), film(range(length)))
-    return place
+        write(folder / DATA["v2.1"].format(**where), rows(i))
+        write(folder / VIDEO["v2.1"].format(**where), film(range(length)))
+    return folder
 
 
 @pytest.fixture
 def version_3(tmp_path, film):
     """The first two episodes share a table and a video."""
-    place = tmp_path / "v3"
-    write_info(place, "v3.0")
+    folder = tmp_path / "v3"
+    write_info(folder, "v3.0")
     packed, starts = [[0, 1], [2]], [0.0, LENGTHS[0] / 10, 0.0]
     files = {episode: number for number, episodes in enumerate(packed) for episode in episodes}
     meta = {"episode_index": [0, 1, 2], "length": LENGTHS, "data/chunk_index": [0] * 3}
     meta["data/file_index"] = [files[i] for i in range(3)]
     meta[f"videos/{CAMERA}/chunk_index"], meta[f"videos/{CAMERA}/file_index"] = [0] * 3, meta["data/file_index"]
     meta[f"videos/{CAMERA}/from_timestamp"] = starts
-    write(place / "meta" / "episodes" / "chunk-000" / "file-000.parquet", meta)
+    write(folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet", meta)
     for number, episodes in enumerate(packed):
         where = {"chunk_index": 0, "file_index": number, "video_key": CAMERA}
         tables = [rows(i) for i in episodes]
-        joined = {key: [value for table in tables for value in table[key]] for key in tables[0]}
-        write(place / DATA["v3.0"].format(**where), joined)
-        write(place / VIDEO["v3.0"].format(**where), film([t for i in episodes for t in range(LENGTHS[i])]))
-    return place
+        columns = {key: [value for table in tables for value in table[key]] for key in tables[0]}
+        write(folder / DATA["v3.0"].format(**where), columns)
+        write(folder / VIDEO["v3.0"].format(**where), film([t for i in episodes for t in range(LENGTHS[i])]))
+    return folder
 
 
 @pytest.mark.parametrize("version", ["version_2", "version_3"])
@@ -105,18 +106,18 @@ def test_both_versions_give_the_same_episodes(converted, numbers_of, request, ve
 
 
 def test_pictures_within_the_table_are_read_too(converted, grey, numbers_of, tmp_path):
-    place = tmp_path / "pictures"
-    write_info(place, "v2.1", dtype="image")
+    folder = tmp_path / "pictures"
+    write_info(folder, "v2.1", dtype="image")
     lines = [json.dumps({"episode_index": i, "length": length}) for i, length in enumerate(LENGTHS)]
-    write(place / "meta" / "episodes.jsonl", "\n".join(lines).encode())
+    write(folder / "meta" / "episodes.jsonl", "\n".join(lines).encode())
     for i, length in enumerate(LENGTHS):
         cells = []
         for frame in grey(range(length)):
             buffer = io.BytesIO()
             Image.fromarray(frame).save(buffer, "PNG")
             cells.append({"bytes": buffer.getvalue(), "path": None})
-        write(place / DATA["v2.1"].format(episode_chunk=i // 2, episode_index=i), {**rows(i), CAMERA: cells})
-    store = converted("lerobot", place)
+        write(folder / DATA["v2.1"].format(episode_chunk=i // 2, episode_index=i), {**rows(i), CAMERA: cells})
+    store = converted("lerobot", folder)
     assert [numbers_of(store.read(i).frames) for i in range(3)] == [list(range(length)) for length in LENGTHS]
 
 
@@ -144,3 +145,60 @@ def test_what_cannot_be_chosen_is_asked_for(converted, version_2, tmp_path):
         converted("lerobot", version_2)
     with pytest.raises(DataError, match="no LeRobot data set"):
         converted("lerobot", tmp_path)
+
+
+def change_info(folder, **changes):
+    info = json.loads((folder / "meta" / "info.json").read_text())
+    write(folder / "meta" / "info.json", json.dumps(info | changes).encode())
+
+
+@pytest.mark.parametrize("version", ["version_2", "version_3"])
+@pytest.mark.parametrize(("name", "path"), [("data_path", "/etc/passwd"), ("video_path", "videos/../../film.mp4")])
+def test_a_path_that_leads_out_of_the_folder_is_refused(converted, request, version, name, path):
+    """Fault 16: what it named was read."""
+    folder = request.getfixturevalue(version)
+    change_info(folder, **{name: path})
+    with pytest.raises(DataError, match=f"the path '{path}' leads out of {folder}"):
+        converted("lerobot", folder)
+
+
+def test_a_picture_or_a_camera_outside_the_folder_is_refused(converted, grey, version_2, tmp_path):
+    """Fault 16: what it named was read."""
+    Image.fromarray(grey([7])[0]).save(tmp_path / "outside.png")
+    write_info(version_2, "v2.1", dtype="image")
+    for path in version_2.glob("data/*/*.parquet"):
+        episode = int(path.stem[-6:])
+        cells = [{"bytes": None, "path": "../outside.png"} for _ in range(LENGTHS[episode])]
+        write(path, {**rows(episode), CAMERA: cells})
+    with pytest.raises(DataError, match=r"the path '\.\./outside\.png' leads out of"):
+        converted("lerobot", version_2)
+    write_info(version_2, "v2.1", camera="../../..")
+    with pytest.raises(DataError, match="leads out of"):
+        converted("lerobot", version_2)
+
+
+def test_only_the_fields_of_lerobots_own_paths_are_filled_in(converted, version_2):
+    """Fault 15: {episode_index:999999999d} took gigabytes, and any attribute of a value could be named."""
+    values = {"episode_index": 7, "video_key": "top"}
+    assert fill_template("a/{video_key}/{episode_index:06d}-{episode_index}", values) == "a/top/000007-7"
+    for field in (
+        "{episode_index:999999999d}",
+        "{episode_index:013d}",
+        "{episode_index:>9}",
+        "{video_key.__class__}",
+        "{video_key!r}",
+        "{nothing}",
+        "{",
+    ):
+        change_info(version_2, data_path=f"data/{field}.parquet")
+        with pytest.raises(DataError, match=r"the path 'data/.* has (the field|fields)"):
+            converted("lerobot", version_2)
+
+
+@pytest.mark.parametrize("content", [b'{"episode_index": 0, "leng', b'{"episode_index": 0}', b"[]", None])
+def test_a_damaged_list_of_episodes_is_one_sentence(converted, version_2, content):
+    """Fault 14: a list that was cut short was a traceback."""
+    path = version_2 / "meta" / "episodes.jsonl"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match="its list of episodes is damaged"):
+        converted("lerobot", version_2)

@@ -8,32 +8,23 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
 
-from experiments.data.converters.crc32c import POLYNOMIAL, crc32c, masked
 from experiments.data.converters.example import Example
-from experiments.data.converters.tfrecord import places, read
+from experiments.data.converters.tfrecord import find_records, masked_crc, read_record
 from experiments.data.recording import DataError
 
 
-def by_bits(data: bytes) -> int:
-    state = 0xFFFFFFFF
-    for byte in data:
-        state ^= byte
-        for _ in range(8):
-            state = state >> 1 ^ (POLYNOMIAL if state & 1 else 0)
-    return state ^ 0xFFFFFFFF
-
-
-def test_checksums_are_those_of_the_standard():
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
-    assert crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert crc32c(bytes(range(32))) == 0x46DD794E
-
-
-@pytest.mark.parametrize("size", [*range(40), 1000, 65535, 65536, 65537, 70001])
-def test_lanes_give_what_one_bit_after_the_other_gives(size):
-    data = np.random.default_rng(size).bytes(size)
-    assert crc32c(data) == by_bits(data)
+@pytest.mark.parametrize(
+    ("data", "checksum"),
+    [
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),  # RFC 3720, B.4
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ],
+)
+def test_checksums_are_those_of_the_standard_rotated_and_shifted(data, checksum):
+    rotated = (masked_crc(data) - 0xA282EAD8) % 2**32
+    assert (rotated << 15 | rotated >> 17) % 2**32 == checksum
 
 
 def _example_class():
@@ -90,7 +81,7 @@ def tfrecord(records: list[bytes]) -> bytes:
     parts = []
     for record in records:
         length = struct.pack("<Q", len(record))
-        parts += [length, struct.pack("<I", masked(by_bits(length))), record, struct.pack("<I", masked(crc32c(record)))]
+        parts += [length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record))]
     return b"".join(parts)
 
 
@@ -124,17 +115,36 @@ def test_every_cut_of_an_example_is_refused_or_reads_as_less():
             Example(whole[:end])
 
 
+def test_a_number_that_does_not_end_is_refused_at_its_eleventh_byte():
+    """Fault 15: two megabytes of it took more than forty seconds."""
+    for prefix in (b"", b"\x0a", b"\x08"):  # a tag, a length, a value
+        with pytest.raises(DataError, match="a number of more than 10 bytes"):
+            Example(prefix + b"\x80" * 100_000)
+    entry = b"\x0a\x01i\x12\x0f\x1a\x0d\x0a\x0b" + b"\x80" * 11
+    made = Example(b"\x0a" + bytes([len(entry) + 2]) + b"\x0a" + bytes([len(entry)]) + entry)
+    with pytest.raises(ValueError, match="a number of more than 10 bytes"):
+        made["i"]
+
+
+def test_a_number_where_bytes_belong_is_refused():
+    """Fault 15: as many zeros were made as it said."""
+    entry = b"\x0a\x01b\x12\x08\x0a\x06\x08\xff\xff\xff\xff\x7f"
+    made = Example(b"\x0a" + bytes([len(entry) + 2]) + b"\x0a" + bytes([len(entry)]) + entry)
+    with pytest.raises(ValueError, match="a number where bytes belong"):
+        made["b"]
+
+
 def test_every_flipped_bit_of_a_file_is_found(tmp_path):
     path, records = tmp_path / "a.tfrecord", [b"first record", b"second"]
     whole = tfrecord(records)
     path.write_bytes(whole)
-    assert [read(path, place) for place in places(path)] == records
+    assert [read_record(path, span) for span in find_records(path)] == records
     for bit in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"checksum|ends within"):
-            [read(path, place) for place in places(path)]
+            [read_record(path, span) for span in find_records(path)]
 
 
 def png(frame: np.ndarray) -> bytes:
@@ -149,17 +159,17 @@ def steps(frames: np.ndarray, image: str = "image", **actions) -> bytes:
 
 
 def test_episodes_of_a_set_of_the_mixture_are_read_with_its_own_keys(converted, grey, tmp_path):
-    place = tmp_path / "viola" / "0.1.0"
-    place.mkdir(parents=True)
+    folder = tmp_path / "viola" / "0.1.0"
+    folder.mkdir(parents=True)
     frames, t = grey(range(4)), np.arange(4, dtype=np.float32)
     rotation, translation = np.repeat(t[:, None], 3, 1), np.repeat(-t[:, None], 3, 1)
     record = steps(
         frames, "agentview_rgb",
         gripper_closedness_action=t, rotation_delta=rotation, terminate_episode=t, world_vector=translation,
     )  # fmt: skip
-    (place / "viola-train.tfrecord-00000-of-00002").write_bytes(tfrecord([record] * 2))
-    (place / "viola-train.tfrecord-00001-of-00002").write_bytes(tfrecord([record]))
-    for source in (place, place.parent):
+    (folder / "viola-train.tfrecord-00000-of-00002").write_bytes(tfrecord([record] * 2))
+    (folder / "viola-train.tfrecord-00001-of-00002").write_bytes(tfrecord([record]))
+    for source in (folder, folder.parent):
         store = converted("rlds", source)
         assert len(store) == 3
         np.testing.assert_array_equal(store.read(2).frames, frames)

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from experiments.data.converters.something import CLASSES, open_something
-from experiments.data.converters.source import Wanted, shrunk
+from experiments.data.converters.source import ConvertOptions, shrink
 from experiments.data.converters.video import video_frames
 from experiments.data.recording import DataError
 
 
 def test_every_video_of_a_folder_becomes_an_episode_and_a_broken_one_is_named(converted, film, numbers_of, tmp_path):
-    place = tmp_path / "videos"
-    (place / "deep").mkdir(parents=True)
-    (place / "deep" / "b.webm").write_bytes(film(range(5), container="webm", codec="libvpx-vp9"))
-    (place / "a.mp4").write_bytes(film(range(12)))
-    (place / "c.mp4").write_bytes(film(range(12))[:400])
-    (place / "notes.txt").write_text("no video")
-    store = converted("videos", place, resolution=16)
+    folder = tmp_path / "videos"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "b.webm").write_bytes(film(range(5), container="webm", codec="libvpx-vp9"))
+    (folder / "a.mp4").write_bytes(film(range(12)))
+    (folder / "c.mp4").write_bytes(film(range(12))[:400])
+    (folder / "notes.txt").write_text("no video")
+    store = converted("videos", folder, resolution=16)
     assert store.names == ["a.mp4", "deep/b.webm"]
     assert numbers_of(store.read(0).frames) == list(range(12))
     assert numbers_of(store.read(1).frames) == list(range(5))
@@ -48,28 +48,28 @@ def test_a_video_that_is_too_short_for_its_part_is_refused(film):
 
 @pytest.mark.parametrize(("size", "result"), [((480, 640), (64, 85)), ((64, 64), (64, 64)), ((48, 64), (48, 64))])
 def test_pictures_keep_their_shape_and_are_never_enlarged(size, result):
-    assert shrunk(np.zeros((*size, 3), np.uint8), 64).shape == (*result, 3)
+    assert shrink(np.zeros((*size, 3), np.uint8), 64).shape == (*result, 3)
 
 
 @pytest.fixture
 def something(tmp_path, film):
     """Three labelled videos, of which the last is not there, and one of a class that is not taken."""
-    place = tmp_path / "something"
-    (place / "videos").mkdir(parents=True)
+    folder = tmp_path / "something"
+    (folder / "videos").mkdir(parents=True)
     labels = {"Closing something": "5", "Holding something": "16", "Tearing something into two pieces": "149"}
-    (place / "something-something-v2-labels.json").write_text(json.dumps(labels))
+    (folder / "something-something-v2-labels.json").write_text(json.dumps(labels))
     train = [
         {"id": "12", "template": "Closing [something]"},
         {"id": "7", "template": "Holding [something]"},
         {"id": "8", "template": "Tearing [something] into two pieces"},
     ]
-    (place / "something-something-v2-train.json").write_text(json.dumps(train))
+    (folder / "something-something-v2-train.json").write_text(json.dumps(train))
     held = [{"id": "99", "template": "Holding [something]"}]
-    (place / "something-something-v2-validation.json").write_text(json.dumps(held))
+    (folder / "something-something-v2-validation.json").write_text(json.dumps(held))
     for number in (7, 8, 12):
         film_of = film([number] * 3, container="webm", codec="libvpx-vp9")
-        (place / "videos" / f"{number}.webm").write_bytes(film_of)
-    return place
+        (folder / "videos" / f"{number}.webm").write_bytes(film_of)
+    return folder
 
 
 def test_of_something_something_the_chosen_classes_are_taken_and_a_missing_video_is_named(
@@ -86,7 +86,7 @@ def test_95_classes_are_taken_and_a_missing_list_or_label_is_named(something):
     labels = something / "something-something-v2-labels.json"
     labels.write_text(labels.read_text().replace("Holding", "Beholding"))
     with pytest.raises(DataError, match="table of labels lacks 'Holding something'"):
-        open_something(something, Wanted())
+        open_something(something, ConvertOptions())
     (something / "something-something-v2-labels.json").unlink()
     with pytest.raises(DataError, match="lacks the set's list labels"):
-        open_something(something, Wanted())
+        open_something(something, ConvertOptions())

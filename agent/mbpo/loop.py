@@ -1,0 +1,266 @@
+"""Model-based policy optimisation with an interactive world model (paper algorithm 1, after Janner et al., 2019).
+
+Real episodes fill the replay; the tokenizer and the transformer learn from it; rollouts imagined from real frames with
+the current policy fill a second replay; DrQ-v2 learns from both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import tokenizer
+import world_model
+from agent.drqv2 import DrQv2Config, imagination_policy, noise_std
+from agent.drqv2.loop import DrQv2, DrQv2Counts, join_transitions
+from agent.events import Event, SafePoint
+from agent.loop import Inputs, Schedule
+from agent.mbpo.imagined import ImaginedReplay
+from agent.mbpo.model_evaluation import ModelEvaluated, evaluate_model
+from agent.replay import Segments, Transitions
+from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSchedule:
+    """When the world model learns and imagines (paper appendix, Meta-World; the defaults are the paper's)."""
+
+    start_agent_steps: int = 2000  # real steps before the model first learns
+    initial_tokenizer_updates: int = 1000
+    initial_transformer_updates: int = 1000
+    initial_rollouts: int = 20
+    tokenizer_every_env_steps: int | None = 40  # None: stays as first trained, so that the codes keep their meaning
+    transformer_every_env_steps: int = 10
+    rollout_every_env_steps: int = 200
+    tokenizer_batch: int = 16  # segments per update
+    transformer_batch: int = 16
+    rollout_batch: int = 32
+    rollout_max_batch: int | None = None  # imagined at a time, to bound the memory; None: all
+    horizon: int = 10  # imagined agent steps per rollout
+    temperature: float = 1.0
+    top_k: int = 100
+    real_share: float = 0.5  # of a learner batch, once there is imagined data
+    imagined_capacity: int = 1000  # rollout batches kept
+
+
+@dataclasses.dataclass(frozen=True)
+class MBPOConfig:
+    """The whole algorithm: the actor-critic, the world model, and when the model learns and imagines."""
+
+    agent: DrQv2Config = DrQv2Config()
+    world_model: WorldModelConfig = WorldModelConfig(transformer=TransformerConfig(reward_head=True))
+    model: ModelSchedule = ModelSchedule()
+
+    def __post_init__(self):
+        world_model, frames = self.world_model, self.world_model.tokenizer.context_frames
+        if world_model.goal_conditioned:
+            raise ValueError(
+                "model-based policy optimisation imagines from real frames alone and has no goal frame: "
+                "set goal_conditioned of its world model to False"
+            )
+        if not world_model.transformer.reward_head:
+            raise ValueError("model-based policy optimisation learns from imagined rewards: keep the reward head")
+        world_model.check_horizon(self.model.horizon)
+        world_model.check_horizon(world_model.segment_frames - frames)
+        if self.agent.stack < frames:
+            raise ValueError(
+                f"rollouts start from the policy's stack of {self.agent.stack} frames, but the model's context takes "
+                f"{frames}: raise --mbpo.agent.stack"
+            )
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of what the world model sees, and so the policy."""
+        return self.world_model.tokenizer.resolution
+
+    def for_simulator(self, action_size: int, resolution: int) -> MBPOConfig:
+        """The same algorithm for actions of `action_size` numbers and pictures of `resolution` pixels per side."""
+        transformer = dataclasses.replace(self.world_model.transformer, action_size=action_size)
+        world_model = dataclasses.replace(self.world_model, transformer=transformer)
+        return dataclasses.replace(
+            self, agent=self.agent.for_simulator(action_size, resolution), world_model=world_model
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MBPOCounts(DrQv2Counts):
+    """Also what the world model has done."""
+
+    tokenizer_updates: int = 0
+    transformer_updates: int = 0
+    rollouts: int = 0
+
+
+class MBPO(DrQv2):
+    """Algorithm 1. `events()` goes through it from where the counts say it is."""
+
+    counts: MBPOCounts
+
+    def __init__(self, config: MBPOConfig, schedule: Schedule, inputs: Inputs):
+        """The folder of `inputs` mirrors both replays; its held-out episodes only measure the world model."""
+        super().__init__(config.agent, schedule, inputs, MBPOCounts())
+        self.config, self.held_out, self.perceptual = config, inputs.held_out, inputs.perceptual
+        agent, imagined = config.agent, inputs.folder and inputs.folder / "imagined"
+        capacity = config.model.imagined_capacity
+        self.imagined = ImaginedReplay(imagined, capacity, agent.stack, agent.n_step, agent.discount)
+        self.model = world_model.init(config.world_model, self._key("model init"))
+        if inputs.pretrained is not None:
+            self.model = self.model.with_params(inputs.pretrained)
+
+    def arrays(self) -> dict[str, Any]:
+        return super().arrays() | {"model": self.model}
+
+    def take(self, arrays: dict[str, Any]) -> None:
+        super().take(arrays)
+        self.model = arrays["model"]
+        self.imagined.reload(self.counts.rollouts)
+
+    def restorable(self) -> dict[str, Any]:
+        return super().restorable() | {"imagined": self.imagined.rollouts}
+
+    def trained_model(self) -> WorldModelParams:
+        return self.model.params
+
+    def _prune(self, oldest: DrQv2Counts) -> None:
+        assert isinstance(oldest, MBPOCounts)
+        self.imagined.prune(oldest.rollouts)
+
+    def _imagined_bytes(self) -> int:
+        return self.imagined.bytes
+
+    # --- the actor-critic ---------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> Iterator[Event]:
+        yield from super()._prepare()  # first: rollouts of an untrained policy are of no use to anyone
+        yield from self._prepare_model()
+
+    def _learned_steps(self, count: int) -> None:
+        self._model_updates(count)
+        super()._learned_steps(count)
+
+    def _draw_transitions(self, rng: np.random.Generator) -> Transitions:
+        """Real and imagined halves once there is imagined data."""
+        if not self.imagined.rollouts:
+            return super()._draw_transitions(rng)
+        agent = self.config.agent
+        real = round(agent.batch * self.config.model.real_share)
+        parts = [self.replay.transitions(rng, real, agent.demonstration_share)]
+        if real < agent.batch:
+            parts.append(self.imagined.transitions(rng, agent.batch - real))
+        return join_transitions(parts, np.concatenate)
+
+    # --- the world model ----------------------------------------------------------------------------------------
+
+    def _prepare_model(self) -> Iterator[Event]:
+        """The model's first training, its first evaluation, and the first rollouts."""
+        if self.counts.agent_steps < self.config.model.start_agent_steps:
+            return
+        schedule = self.config.model
+        stages: list[tuple[str, str, int, Callable[[], None]]] = [
+            (
+                "first tokenizer training",
+                "tokenizer_updates",
+                schedule.initial_tokenizer_updates,
+                self._update_tokenizer,
+            ),
+            (
+                "first transformer training",
+                "transformer_updates",
+                schedule.initial_transformer_updates,
+                self._update_transformer,
+            ),
+            ("first rollouts", "rollouts", schedule.initial_rollouts, self._imagine),
+        ]
+        for phase, counter, total, act_once in stages:
+            if getattr(self.counts, counter) >= total:
+                continue
+            if counter == "rollouts" and not self.counts.rollouts:
+                yield self._evaluate_model()
+            while (done := getattr(self.counts, counter) + 1) <= total:
+                act_once()
+                yield from self._progress(phase, done, total, log_now=done % 10 == 0 or done == total)
+                if done < total:
+                    yield SafePoint(self.clock, self.snapshot())
+            yield from self._checkpoint()
+
+    def _model_updates(self, agent_steps: int) -> None:
+        """What the model's schedule asks for over the last `agent_steps` steps."""
+        if not self.counts.rollouts:
+            return
+        schedule, env_steps = self.config.model, self.clock.env_steps
+        duties = [
+            (schedule.tokenizer_every_env_steps, self._update_tokenizer),
+            (schedule.transformer_every_env_steps, self._update_transformer),
+            (schedule.rollout_every_env_steps, self._imagine),
+        ]
+        for interval, act_once in duties:
+            if interval is None:
+                continue
+            for _ in range(env_steps // interval - (env_steps - agent_steps * self.action_repeat) // interval):
+                act_once()
+
+    def _segments(self, purpose: str, counter: int, batch: int) -> Segments:
+        return self.replay.segments(self._rng(purpose, counter), batch, self.config.world_model.segment_frames)
+
+    def _update_tokenizer(self) -> None:
+        count, model = self.counts.tokenizer_updates, self.config.world_model
+        frames = self._segments("tokenizer segments", count, self.config.model.tokenizer_batch).frames_bthwc
+        state, metrics = tokenizer.train_step(
+            model.tokenizer,
+            model.tokenizer_optimizer,
+            self.model.tokenizer,
+            frames,
+            self._key("tokenizer", count),
+            self.perceptual,
+        )
+        self.model = self.model.replace(tokenizer=state)
+        self.counts = self.counts.plus(tokenizer_updates=1)
+        self.metrics.note("tokenizer", metrics, self.counts.agent_steps)
+
+    def _update_transformer(self) -> None:
+        count, model = self.counts.transformer_updates, self.config.world_model
+        s = self._segments("transformer segments", count, self.config.model.transformer_batch)
+        state, metrics = world_model.transformer_train_step(
+            model,
+            self.model.transformer,
+            self.model.tokenizer.params,
+            s.frames_bthwc,
+            s.actions_bta,
+            s.rewards_bt,
+            self._key("transformer", count),
+        )
+        self.model = self.model.replace(transformer=state)
+        self.counts = self.counts.plus(transformer_updates=1)
+        self.metrics.note("transformer", metrics, self.counts.agent_steps)
+
+    def _imagine(self) -> None:
+        """One batch of rollouts from real frames, with the exploring policy of this moment."""
+        config, count = self.config, self.counts.rollouts
+        contexts = self.replay.contexts(self._rng("contexts", count), config.model.rollout_batch)
+        std = noise_std(config.agent, self.counts.agent_steps)
+        policy = imagination_policy(config.agent, self.agent.parameters, std)
+        imagined = world_model.imagine(
+            config.world_model, self.model.params, contexts, policy, self._key("imagine", count),
+            config.model.horizon, config.model.temperature, config.model.top_k, config.model.rollout_max_batch,
+        )  # fmt: skip
+        frames, actions, rewards = (
+            np.asarray(x) for x in (imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf)
+        )
+        self.imagined.add(count, contexts, frames, actions, rewards)
+        self.counts = self.counts.plus(rollouts=1)
+        summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
+        self.metrics.note("imagined", summary, self.counts.agent_steps)
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def _evaluate_extras(self) -> Iterator[Event]:
+        if self.counts.rollouts:
+            yield self._evaluate_model()
+
+    def _evaluate_model(self) -> ModelEvaluated:
+        config = self.config
+        comparison = evaluate_model(config.world_model, self.model.params, self.held_out, config.model.horizon)
+        return ModelEvaluated(self.clock, comparison)

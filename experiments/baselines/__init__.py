@@ -1,1 +1,0 @@
-"""Other published agents, trained on the same tasks for comparison."""

@@ -1,0 +1,1 @@
+"""Simulators behind one interface, and the episodes played in them."""

@@ -1,0 +1,97 @@
+"""`ivideogpt report`, `curves` and `adaptation`: runs as pages, tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from experiments.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def report(arguments: Sequence[str], description: str) -> int:
+    """A page about a run or several, and their table."""
+    parser = argparse.ArgumentParser(prog="ivideogpt report", description=description)
+    parser.add_argument("run", nargs="+", type=pathlib.Path)
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="default: report.html in the run, comparison.html in the first"
+    )
+    parser.add_argument("--csv", type=pathlib.Path, help="write the evaluations of all runs to this file as well")
+    options = parser.parse_args(arguments)
+    from experiments.reports.page import write_report
+    from experiments.reports.tables import as_csv
+    from experiments.runs.run_folder import RunFolder, write_atomically
+
+    folders = [RunFolder(path) for path in options.run]
+    if options.csv:
+        table = as_csv(folders)
+        with _writing(options.csv):
+            options.csv.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(options.csv, table)
+    with _writing(options.out or options.run[0]):
+        written = write_report(folders, options.out)
+    print(written)
+    return 0
+
+
+def curves(arguments: Sequence[str], description: str) -> int:
+    """A picture of learning curves, and a list of when each run first solved its task."""
+    parser = argparse.ArgumentParser(prog="ivideogpt curves", description=description)
+    parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("curves.png"), help="default: curves.png")
+    parser.add_argument("--over", choices=("env_steps", "agent_steps", "wall_seconds"), default="env_steps")
+    parser.add_argument("--of", choices=("success", "return"), default="success")
+    options = parser.parse_args(arguments)
+    from experiments.reports import curves
+
+    rows = [row for path in options.table for row in curves.read_table(path)]
+    _save(curves.draw(rows, options.over, options.of), options.out)
+    print(curves.as_text(curves.summarize(rows)))
+    print(f"written to {options.out}")
+    return 0
+
+
+def adaptation(arguments: Sequence[str], description: str) -> int:
+    """A picture of errors by how much was seen, and a list of them."""
+    parser = argparse.ArgumentParser(prog="ivideogpt adaptation", description=description)
+    parser.add_argument("table", nargs="+", type=pathlib.Path, metavar="TABLE.csv")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("adaptation.png"), help="default: adaptation.png"
+    )
+    from experiments.reports import adaptation
+
+    what = (
+        "mse: what a run evaluated its model by (default); best-...: what evaluate found for runs that were evaluated"
+    )
+    parser.add_argument("--of", choices=adaptation.MEASURES, default="mse", help=what)
+    options = parser.parse_args(arguments)
+    rows = [row for path in options.table for row in adaptation.read_table(path, options.of)]
+    text, figure = adaptation.as_text(rows, options.of), adaptation.draw(rows, options.of)
+    _save(figure, options.out)
+    print(text)
+    print(f"written to {options.out}")
+    return 0
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+    """Write a picture in the format that its name ends in. Raises UsageError."""
+    kinds = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in kinds:
+        raise UsageError(f"{path} is no name for a picture: it ends in one of {', '.join(kinds)}, as in curves.png")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+    """Raises UsageError where the file that the block writes cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error}") from error

@@ -1,0 +1,320 @@
+"""report.html: one page that says what a run did, with curves and videos inside it, or that compares several runs: of
+agents, of models on data sets, or of both."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from experiments.errors import UsageError
+from experiments.reports import adaptation, curves, plots, tables
+from experiments.runs.metrics_log import latest, read_metrics
+from experiments.runs.progress import format_duration
+from experiments.runs.run_folder import RunFolder, flat, write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A question a reader has, with the answer: yes, no, or None where nothing was measured."""
+
+    question: str
+    answer: bool | None
+    headline: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video or picture, whole, as a data address."""
+
+    when: str  # as "agent step 1,300"
+    address: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the template knows of a run."""
+
+    name: str
+    config: dict[str, Any]  # dotted names
+    sessions: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
+    evaluations: list[Clip]  # the newest, then the first where it is another
+    imaginations: list[Clip]
+    reconstructions: list[Clip]
+    filmstrip: Clip | None
+    sizes: dict[str, int]  # bytes by the first part of the path
+
+    def field(self, name: str) -> Any:
+        """A configuration value by the last part of its name, the least nested first; None where there is none."""
+        found = [key for key in self.config if key.split(".")[-1] == name]
+        return self.config[min(found, key=lambda key: key.count("."))] if found else None
+
+    @property
+    def trains_agent(self) -> bool:
+        """Whether it acts, or else learns from data sets alone."""
+        return "task" in self.config
+
+    @property
+    def data(self) -> str:
+        """The names of a pre-training run's data sets, or how many there are."""
+        sets = [pathlib.Path(part["folder"]).name for part in self.config["data"]]
+        return ", ".join(sets) if len(sets) <= 3 else f"{len(sets)} data sets"
+
+    @property
+    def beginning(self) -> str:
+        """What a pre-training run began from and trained, one of tables.BEGINNINGS."""
+        return tables.find_beginning(self.config)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What a reader wants to know first."""
+        return [
+            _model_verdict(
+                self, "copy_last", "Does imagination beat copying the last frame?", "copying the last frame"
+            ),
+            _model_verdict(
+                self,
+                "shuffled_actions",
+                "Does imagination follow the actions?",
+                "imagining with another episode's actions",
+            ),
+            _success_verdict(self.lines) if self.trains_agent else _tokens_verdict(self.lines),
+        ]
+
+    @property
+    def error(self) -> float | None:
+        """Of the newest evaluation: the mean squared error of imagined frames. None before the first."""
+        line = latest(self.lines, tables.MODEL[0])
+        return None if line is None else line[tables.MODEL[0]]
+
+    @property
+    def first_solved(self) -> dict[str, Any] | None:
+        """The line of the first evaluation that solves the task."""
+        return curves.find_solved(self.lines, "eval/success")
+
+    @property
+    def held_bytes(self) -> int | None:
+        """What the replays took in memory at the newest checkpoint; None before the first."""
+        line = latest(self.lines, "bytes/real_replay")
+        return None if line is None else line["bytes/real_replay"] + line["bytes/imagined_replay"]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the state of a finished run."""
+        return self.lines[-1].get("state_fingerprint") if self.lines else None
+
+    @property
+    def outliers(self) -> dict[str, dict[str, Any]]:
+        """The newest line about each imagined reward or value that was far outside the real range, by its name."""
+        found = {name: line for line in self.lines for name in line if name.startswith(OUTLIER)}
+        return {name.removeprefix(OUTLIER): line for name, line in found.items()}
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the run has a world model at all: an agent's run may do without."""
+        named = (value for key, value in self.config.items() if "world_model" in key.split("."))
+        return not self.trains_agent or any(value is not None for value in named)
+
+
+OUTLIER = "outlier/"
+"""How metrics.jsonl marks the name of a metric far outside the real range."""
+
+
+def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = None) -> pathlib.Path:
+    """Write one self-contained page: about a run, or comparing several. Returns its path.
+
+    out: by default `report.html` in the folder of the one run, `comparison.html` in the first folder for several.
+    A run that has only begun gives a page that says what is missing. Raises RunFolderError and MetricsError.
+    """
+    if not folders:
+        raise ValueError("a report needs at least one run folder")
+    names = _names([folder.path for folder in folders])
+    runs = [_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row for folder in folders for row in tables.rows(folder)] if len(runs) > 1 else []
+    page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, rows))
+    write_atomically(path, page)
+    return path
+
+
+def _run(folder: RunFolder, name: str) -> Run:
+    record, lines = folder.read_current(), read_metrics(folder.metrics)
+    strips = _clips(folder.videos, record["config"], "imagination", "png")
+    return Run(
+        name=name,
+        config=flat(record["config"]),
+        sessions=record["sessions"],
+        lines=lines,
+        evaluations=_clips(folder.videos, record["config"], "evaluation", "mp4"),
+        imaginations=_clips(folder.videos, record["config"], "imagination", "mp4"),
+        reconstructions=_clips(folder.videos, record["config"], "reconstruction", "mp4"),
+        filmstrip=strips[0] if strips else None,
+        sizes=folder.sizes(),
+    )
+
+
+def _plots(runs: Sequence[Run], rows: Sequence[curves.Row]) -> dict[str, Any]:
+    """Every picture by its place in the template; None where there is nothing to draw.
+
+    rows: of several runs, for the pictures that join the seeds of an algorithm, or of a way to train a model.
+    """
+    lines = {run.name: run.lines for run in runs}
+    agents = [row for row in rows if row["kind"] == "agent"]
+    models = adaptation.last_evaluations(row for row in rows if row["kind"] != "agent")
+    learned = any(row["trajectories"] for row in models)
+    steps = "env_steps" if any(run.trains_agent for run in runs) else "updates"
+    pairs = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
+    return {
+        "side_by_side": plots.as_svg(curves.draw(agents), "side by side") if agents else None,
+        "adaptation": plots.as_svg(adaptation.draw(models), "adaptation") if learned else None,
+        "tell_apart": len(runs) <= len(plots.COLOURS),
+        "learning": {over: [curve for curve in pair if curve] for over, pair in pairs.items()},
+        "axes": plots.AXES,
+        "model": [curve for curve in (plots.horizon_curve(lines), plots.model_error_curve(lines, steps)) if curve],
+        "training": _training(runs[0].lines) if len(runs) == 1 else {},
+    }
+
+
+def _training(lines: list[dict[str, Any]]) -> dict[str, list[Markup]]:
+    """Small curves of all training metrics: held-out data and codebooks by themselves, the rest by who is trained."""
+    titles = {
+        "validation": "Held-out data",
+        "tokenizer": "Tokenizer",
+        "transformer": "Transformer",
+        "codebook": "Codebooks",
+        "agent": "Actor-critic",
+    }
+    groups: dict[str, list[Markup]] = {title: [] for title in titles.values()}
+    for name in dict.fromkeys(name for line in lines for name in line):
+        prefix = name.partition("/")[0]
+        if prefix not in titles or isinstance(next(line[name] for line in lines if name in line), list | str):
+            continue
+        about_codes = prefix != "validation" and re.search(r"usage|perplexity|codes|dead", name) is not None
+        curve = plots.small_curve(lines, name)
+        if curve:
+            groups[titles["codebook" if about_codes else prefix]].append(curve)
+    return {title: curves for title, curves in groups.items() if curves}
+
+
+def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdict:
+    line = latest(run.lines, f"model/mse_{other}")
+    if not run.has_model:
+        return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
+    if line is None and run.error is not None:
+        return Verdict(question, None, "no actions", "This model predicts without actions.")
+    if line is None:
+        detail = "The model is evaluated on held-out segments once it is trained."
+        return Verdict(question, None, "not measured yet", detail)
+    mine, theirs = line["model/mse_imagined"], line[f"model/mse_{other}"]
+    detail = f"Mean squared error {mine:.5f} against {theirs:.5f} for {described}{_compare(mine, theirs)}"
+    moving = [line.get(f"model/moving_mse_{name}") for name in ("imagined", other)]
+    if None not in moving:
+        detail += f"; on moving pixels {moving[0]:.4f} against {moving[1]:.4f}"
+    horizon, segments = len(line.get("model/mse_imagined_by_horizon", ())), line.get("model/segments")
+    where = [
+        f"{horizon} frames ahead" if horizon else "",
+        f"{segments:.0f} held-out segments" if segments else "",
+        _when(run.config, line["agent_steps"] if run.trains_agent else line["updates"]),
+    ]
+    detail += f" ({', '.join(part for part in where if part)})."
+    answer = "yes" if mine < CLEARLY * theirs else "barely" if mine < theirs else "no"
+    return Verdict(question, mine < theirs, answer, detail)
+
+
+def _compare(mine: float, theirs: float) -> str:
+    """By how much an error is less or more than another one, which is not zero; nothing where it is."""
+    if not theirs:
+        return ""
+    ratio = mine / theirs
+    if ratio >= 2:
+        return f", {ratio:.3g} times as much"
+    share = f"{abs(1 - ratio):.1%}"
+    return ", the same" if share == "0.0%" else f", {share} {'less' if ratio < 1 else 'more'}"
+
+
+CLEARLY = 0.98
+"""Share of another error below which the model's own is clearly less."""
+
+
+def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
+    question, line = "Does the agent solve the task?", latest(lines, "eval/success")
+    if line is None:
+        return Verdict(question, None, "not evaluated yet", "The policy is evaluated in episodes without noise.")
+    success, episodes = line["eval/success"], line["eval/episodes"]
+    best = max((each for each in lines if "eval/success" in each), key=lambda each: each["eval/success"])
+    detail = (
+        f"{round(success * episodes)} of {episodes:.0f} evaluation episodes succeed, mean return "
+        f"{line['eval/return']:.0f} (agent step {line['agent_steps']:,})."
+    )
+    if best["eval/success"] > success:
+        detail += f" Best so far: {best['eval/success']:.0%} at agent step {best['agent_steps']:,}."
+    return Verdict(question, success >= curves.SOLVED, f"{success:.0%}", detail)
+
+
+def _tokens_verdict(lines: list[dict[str, Any]]) -> Verdict:
+    question, name = "How many of the coming tokens are foreseen?", "validation/transformer/token_accuracy"
+    line = latest(lines, name)
+    if line is None:
+        return Verdict(question, None, "not measured yet", "The transformer is evaluated on held-out segments.")
+    detail = f"Share of held-out tokens that the transformer finds likeliest (update {line['updates']:,})"
+    if f"{name}_top_5" in line:
+        detail += f"; {line[f'{name}_top_5']:.0%} are among its five likeliest"
+    return Verdict(question, None, f"{line[name]:.0%}", f"{detail}.")
+
+
+def _when(config: dict[str, Any], steps: int) -> str:
+    """A moment of a run, as its videos and evaluations are numbered."""
+    return f"{'agent step' if 'task' in config else 'update'} {steps:,}"
+
+
+def _clips(folder: pathlib.Path, config: dict[str, Any], kind: str, suffix: str) -> list[Clip]:
+    """The newest `<kind>-<steps>.<suffix>`, and the first one where that is another file."""
+    pattern = re.compile(rf"{kind}-(\d+)\.{suffix}")
+    matches = [match for path in folder.glob("*") if (match := pattern.fullmatch(path.name))]
+    ordered = sorted((int(match[1]), match[0]) for match in matches)
+    media = {"mp4": "video/mp4", "png": "image/png"}[suffix]
+    return [
+        Clip(_when(config, steps), f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
+        for steps, name in dict.fromkeys([*ordered[-1:], *ordered[:1]])
+    ]
+
+
+def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+    """The shortest endings of the paths that tell them apart."""
+    parts = [path.absolute().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError(f"the same run twice: {', '.join(map(str, paths))}")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def template(name: str) -> jinja2.Template:
+    """A page by the name of its file, here or in a room of experiments/. What is put into it is text unless marked."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([pathlib.Path(__file__).parent, pathlib.Path(__file__).parents[1]]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"bytes": _bytes, "duration": format_duration}
+    return environment.get_template(name)

@@ -1,0 +1,63 @@
+"""What a run is: one frozen dataclass, passed whole and written to the run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+import tyro
+
+from agent.loop import AlgorithmConfig, Schedule
+from experiments.envs.camera import Quality
+from experiments.runs.run_folder import flat, plain
+from experiments.training.algorithms import name_of
+
+UNCOMPARED = {"preset", "task", "seed", "pretrained", "schedule.agent_steps", "schedule.evaluation_episodes"}
+"""Settings that tables have columns for, and those that runs of one curve may differ in."""
+
+ConfigOf = TypeVar("ConfigOf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A task, an algorithm and a seed; how long the run is and how it is evaluated."""
+
+    preset: tyro.conf.Suppress[str]  # where the values came from
+    algorithm: tyro.conf.Suppress[AlgorithmConfig]
+    """The settings of one of the algorithms: MBPOConfig, DrQv2Config or DreamerConfig."""
+    task: str = "handle-press"
+    seed: int = 0
+    num_envs: int = 1  # simulators that play side by side; more than one get processes of their own
+    render_quality: Quality = "fast"
+    demonstrations: int = 5  # scripted episodes in the real replay (paper section 4.2)
+    held_out: int = 4  # scripted episodes that only measure the world model, and as many of random actions
+    keep_checkpoints: int = 2
+    pretrained: tyro.conf.Suppress[str | None] = None
+    """A world model to start from: a folder, a finished run, or the name of a bundled checkpoint."""
+    schedule: Schedule = Schedule()
+
+    def __post_init__(self):
+        if self.num_envs < 1:
+            raise ValueError(f"--num-envs is {self.num_envs}, but a run needs at least 1 simulator")
+
+    def settings_as(self, kind: type[ConfigOf]) -> ConfigOf:
+        """The algorithm's settings, for those who know which algorithm it is."""
+        assert isinstance(self.algorithm, kind), f"{self.preset} holds settings of {name_of(self.algorithm)}"
+        return self.algorithm
+
+    @property
+    def name(self) -> str:
+        """What the run is called where nobody gives it a name."""
+        return f"{name_of(self.algorithm)}-{self.preset}-{self.task.replace('/', '-')}-{self.seed}"
+
+    def record(self) -> dict[str, Any]:
+        """The run as config.yaml holds it: every setting under the name that it is typed by."""
+        fields = plain(self)
+        name = name_of(self.algorithm)
+        return fields | {"algorithm": name, name: fields["algorithm"]}
+
+    def select(self, typed: Collection[str]) -> dict[str, Any]:
+        """The settings of these dotted names, with their values, that tell this run from others of its kind."""
+        values = flat(self.record())
+        return {name: values[name] for name in sorted(set(typed) - UNCOMPARED)}

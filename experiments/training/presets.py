@@ -1,0 +1,281 @@
+"""The presets: each says what it is for, what it costs and what to expect. Figures are those of
+experiments/results/."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from agent.dreamerv3 import SIZES, DreamerConfig, LaPropConfig
+from agent.drqv2 import DrQv2Config, NetworkConfig
+from agent.episodes import RandomActions
+from agent.loop import AlgorithmConfig, Schedule
+from agent.mbpo import MBPOConfig, ModelSchedule
+from experiments.errors import by_name
+from experiments.training import algorithms
+from experiments.training.config import Experiment
+from tokenizer import OptimizerConfig, TokenizerConfig
+from world_model import TransformerConfig, WorldModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A run, and what the other algorithms are made of in its place; where nothing is said, as they were published."""
+
+    experiment: Experiment
+    others: Mapping[str, AlgorithmConfig] = dataclasses.field(default_factory=dict)
+
+
+# --- the paper's sizes (section 3 and appendix) -----------------------------------------------------------------------
+
+TRANSFORMER_138M = TransformerConfig(layers=12, width=768, heads=12, feed_forward=3072, action_size=4, reward_head=True)
+TRANSFORMER_436M = TransformerConfig(
+    layers=24, width=1024, heads=16, feed_forward=4096, action_size=4, reward_head=True
+)
+TOKENIZER_64 = TokenizerConfig()
+TOKENIZER_256 = TokenizerConfig(resolution=256, channels=(128, 256, 256, 512, 768), max_attention_resolution=32)
+
+PAPER_64 = Preset(
+    Experiment(
+        preset="paper-64",
+        task="plate-slide",
+        algorithm=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_64, transformer=TRANSFORMER_138M)),
+    ),
+)
+"""The paper's Meta-World setting: 114 M tokenizer, 138 M transformer, 64 px. For one accelerator."""
+
+MEDIUM_64 = Preset(
+    Experiment(
+        preset="medium-64",
+        task="plate-slide",
+        algorithm=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_64, transformer=TRANSFORMER_436M)),
+    ),
+)
+"""As paper-64 with the 436 M transformer."""
+
+PAPER_256 = Preset(
+    Experiment(
+        preset="paper-256",
+        task="plate-slide",
+        algorithm=MBPOConfig(world_model=WorldModelConfig(tokenizer=TOKENIZER_256, transformer=TRANSFORMER_138M)),
+    ),
+)
+"""The 310 M tokenizer at 256 px with the 138 M transformer. For one large accelerator."""
+
+# --- two CPU cores ----------------------------------------------------------------------------------------------------
+
+LAPTOP_AGENT = DrQv2Config(
+    network=NetworkConfig(
+        encoder="patches", channels=64, features=50, hidden=256, hidden_gain=2**0.5, critic_layer_norm=True
+    ),
+    batch=128,
+    learning_rate=3e-4,
+    weight_decay=0.0,
+    noise_start=0.3,
+    noise_agent_steps=5000,
+    updates_per_agent_step=1,
+    initial_updates=400,
+    reward_scale=0.1,
+    demonstration_share=0.5,
+    behaviour_cloning=2.0,
+    behaviour_cloning_end=0.2,
+    behaviour_cloning_agent_steps=5000,
+)
+
+LAPTOP_MODEL = WorldModelConfig(
+    tokenizer=TokenizerConfig(
+        channels=(64,),
+        layers_per_block=1,
+        mid_layers=0,
+        norm_groups=4,
+        norm_per_position=True,
+        future_mid_attention=False,
+        stem_patch=8,
+        future_patch=2,
+        quantizer="fsq",
+        fsq_levels=(4, 4, 4),
+        context_codes=64,
+        future_codes=64,
+        dropout=0.0,
+        context_residual=True,
+        motion_floor=0.5,
+        l1_weight=0.0,
+        l2_weight=10.0,
+        perceptual_weight=0.0,
+        future_sample=4,
+    ),
+    transformer=TransformerConfig(
+        layers=3,
+        width=192,
+        heads=3,
+        feed_forward=512,
+        dropout=0.0,
+        action_size=4,
+        reward_head=True,
+        place_embedding=True,
+    ),
+    frame_masking=1.2,
+    tokenizer_optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50),
+    transformer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, weight_decay=0.01),
+    segment_frames=12,
+)
+
+LAPTOP_DREAMER = DreamerConfig(
+    model=SIZES["laptop"],
+    optimizer=LaPropConfig(learning_rate=1e-3, warmup_updates=100),
+    batch=8,
+    length=32,
+    train_ratio=256.0,
+    horizon=100,
+)
+
+LAPTOP = Preset(
+    Experiment(
+        preset="laptop",
+        task="handle-press",
+        algorithm=MBPOConfig(
+            agent=LAPTOP_AGENT,
+            world_model=LAPTOP_MODEL,
+            model=ModelSchedule(
+                start_agent_steps=1500,
+                initial_tokenizer_updates=900,
+                initial_transformer_updates=4000,
+                initial_rollouts=4,
+                tokenizer_every_env_steps=None,
+                transformer_every_env_steps=2,
+                rollout_every_env_steps=200,
+                tokenizer_batch=8,
+                transformer_batch=4,
+                imagined_capacity=20,
+            ),
+        ),
+        schedule=Schedule(
+            agent_steps=3000,
+            random_agent_steps=1500,
+            random_actions=RandomActions(hold_agent_steps=5, reach=2.0),
+            evaluate_every_agent_steps=750,
+            checkpoint_every_agent_steps=200,
+        ),
+    ),
+    {"drqv2": LAPTOP_AGENT, "dreamerv3": LAPTOP_DREAMER},
+)
+"""Two CPU cores, no GPU.
+
+    ivideogpt train --preset laptop --task handle-press
+"""
+
+
+def _demo(laptop: Preset) -> Preset:
+    run, algorithm = laptop.experiment, laptop.experiment.settings_as(MBPOConfig)
+    model = dataclasses.replace(
+        algorithm.model,
+        start_agent_steps=1000,
+        initial_tokenizer_updates=450,
+        initial_transformer_updates=900,
+        transformer_every_env_steps=8,
+    )
+    schedule = dataclasses.replace(
+        run.schedule, agent_steps=1600, random_agent_steps=1000, evaluate_every_agent_steps=1600
+    )
+    demo = dataclasses.replace(
+        run,
+        preset="demo",
+        pretrained="laptop-metaworld",
+        schedule=schedule,
+        algorithm=dataclasses.replace(algorithm, model=model),
+    )
+    return dataclasses.replace(laptop, experiment=demo)
+
+
+DEMO = _demo(LAPTOP)
+"""`laptop` with less training, from the world model that comes with the project: ten minutes on two CPU cores.
+
+    ivideogpt train --preset demo [--from-scratch]
+"""
+
+DEBUG_AGENT = DrQv2Config(
+    network=NetworkConfig(encoder="patches", channels=8, features=8, hidden=16),
+    batch=8,
+    updates_per_agent_step=1,
+    initial_updates=4,
+    noise_agent_steps=200,
+)
+
+DEBUG_MODEL = WorldModelConfig(
+    tokenizer=TokenizerConfig(
+        channels=(16,),
+        layers_per_block=1,
+        mid_layers=1,
+        norm_groups=4,
+        latent_channels=8,
+        stem_patch=16,
+        future_patch=2,
+        context_codes=16,
+        future_codes=16,
+        attention_heads=2,
+        dropout=0.0,
+        future_sample=2,
+        perceptual_weight=0.0,
+    ),
+    transformer=TransformerConfig(
+        layers=1, width=16, heads=2, feed_forward=32, dropout=0.0, action_size=4, reward_head=True
+    ),
+    segment_frames=6,
+)
+
+DEBUG = Preset(
+    Experiment(
+        preset="debug",
+        demonstrations=1,
+        held_out=2,
+        algorithm=MBPOConfig(
+            agent=DEBUG_AGENT,
+            world_model=DEBUG_MODEL,
+            model=ModelSchedule(
+                start_agent_steps=100,
+                initial_tokenizer_updates=4,
+                initial_transformer_updates=4,
+                initial_rollouts=1,
+                tokenizer_every_env_steps=100,
+                transformer_every_env_steps=50,
+                rollout_every_env_steps=100,
+                tokenizer_batch=2,
+                transformer_batch=2,
+                rollout_batch=4,
+                horizon=4,
+                imagined_capacity=4,
+            ),
+        ),
+        schedule=Schedule(
+            agent_steps=200,
+            random_agent_steps=100,
+            evaluate_every_agent_steps=200,
+            evaluation_episodes=1,
+            checkpoint_every_agent_steps=100,
+            shown_episodes=1,
+        ),
+    ),
+    {
+        "drqv2": DEBUG_AGENT,
+        "dreamerv3": DreamerConfig(model=SIZES["debug"], batch=2, length=8, imagination=3, train_ratio=4.0),
+    },
+)
+"""Every part of the loop in seconds; learns nothing. For tests.
+
+    ivideogpt train --preset debug
+"""
+
+_PRESETS = {preset.experiment.preset: preset for preset in (LAPTOP, DEMO, DEBUG, PAPER_64, MEDIUM_64, PAPER_256)}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(_PRESETS)
+
+
+def get(name: str, algorithm: str | None = None) -> Experiment:
+    """A preset by name, of an algorithm or of its own one. Raises UsageError with the closest names."""
+    preset = by_name("preset", name, _PRESETS)
+    if algorithm is None or algorithm == algorithms.name_of(preset.experiment.algorithm):
+        return preset.experiment
+    config = preset.others.get(algorithm) or algorithms.get(algorithm).config()
+    return dataclasses.replace(preset.experiment, algorithm=config)
