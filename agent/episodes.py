@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from agent.replay import Episode, stack_frames
+from tokenizer.limits import require_at_least, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,10 @@ class RandomActions:
 
     hold_agent_steps: int = 1  # how long an action is held
     reach: float = 1.0  # uniform in [-reach, reach], then clipped to [-1, 1], where most of a scripted policy's are
+
+    def __post_init__(self):
+        require_at_least(1, self, "hold_agent_steps")
+        require_positive(self, "reach")
 
     def draw(self, rng: np.random.Generator, *shape: int) -> np.ndarray:
         """Actions [*shape] in [-1, 1]; the caller holds them."""

@@ -35,6 +35,7 @@ from agent.events import (
 )
 from agent.replay import Episode, Replay
 from tokenizer import PerceptualWeights
+from tokenizer.limits import require_at_least
 from world_model import WorldModelConfig, WorldModelParams
 
 
@@ -54,6 +55,9 @@ class Schedule:
     def __post_init__(self):
         if self.replay_episodes < 1:
             raise ValueError(f"replay_episodes is {self.replay_episodes}, but a replay keeps at least 1 episode")
+        require_at_least(0, self, "agent_steps", "random_agent_steps")
+        require_at_least(1, self, "evaluate_every_agent_steps", "evaluation_episodes", "checkpoint_every_agent_steps")
+        require_at_least(1, self, "shown_episodes")
 
 
 @dataclasses.dataclass(frozen=True)

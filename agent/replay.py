@@ -7,11 +7,12 @@ which random generator draws: a batch is a function of the replay's contents and
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -103,22 +104,51 @@ def load_episode(path: str | os.PathLike[str]) -> Episode:
     return read_arrays(path, episode_of)
 
 
-def read_arrays(path: str | os.PathLike[str], build: Callable[[dict[str, np.ndarray]], Episode]) -> Episode:
+def read_arrays(path: str | os.PathLike[str], build: Callable[[Mapping[str, np.ndarray]], Episode]) -> Episode:
     """An episode from the arrays of a .npz file. Raises EpisodeError, in one sentence that names the file."""
+    arrays = StoredArrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         return build(arrays).check()
     except KeyError as error:
         raise EpisodeError(
             f"{path}: the key {error} is missing; an episode holds frames, actions, rewards, successes"
         ) from None
-    except (zipfile.BadZipFile, EOFError, OSError, zipfile.LargeZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise EpisodeError(f"{path}: no such file") from None
-        raise EpisodeError(f"{path}: truncated or damaged ({error}); delete it or collect it again") from None
-    except ValueError as error:
+    except EpisodeError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
         raise EpisodeError(f"{path}: {error}") from None
+
+
+class StoredArrays(Mapping[str, np.ndarray]):
+    """The arrays of a .npz file by name, each as it was written, none of them unpickled.
+
+    Raises EpisodeError, in one sentence that names the file, for one that is missing, cut short, changed (by its
+    checksums, which are read before anything is believed) or something else; for an entry that holds no numbers, when
+    it is asked for.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as file:
+                self._contents = {name.removesuffix(".npy"): file.read(name) for name in file.namelist()}
+        except FileNotFoundError:
+            raise EpisodeError(f"{path}: no such file") from None
+        except Exception as error:  # zipfile has an error of its own for each kind of damage, as has what unpacks it
+            raise EpisodeError(f"{path}: truncated or damaged ({error}); delete it or collect it again") from None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        content = io.BytesIO(self._contents[name])
+        try:
+            return np.lib.format.read_array(content, allow_pickle=False)
+        except Exception as error:
+            raise EpisodeError(f"{self._path}: '{name}' is no array of numbers ({error})") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contents)
+
+    def __len__(self) -> int:
+        return len(self._contents)
 
 
 def episode_of(arrays: Mapping[str, np.ndarray]) -> Episode:

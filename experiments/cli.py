@@ -5,6 +5,7 @@ What a command does is in its room: `ivideogpt train` in experiments/training/co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import errno
@@ -14,7 +15,7 @@ import pathlib
 import sys
 
 from experiments.runs.huge_pages import restart_with_them
-from experiments.runs.preemption import EXIT_CODE, Preempted
+from experiments.runs.preemption import Preempted, stop_request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +24,20 @@ class Command:
 
     where: str
     description: str
+    saves: bool = False
+    """Whether a request to end is noticed from the first moment on, while its programs are imported, too."""
 
     def run(self, arguments: list[str]) -> int:
         room, _, function = self.where.partition(":")
-        return getattr(importlib.import_module(f"experiments.{room}.command"), function)(arguments, self.description)
+        with stop_request() if self.saves else contextlib.nullcontext():
+            program = getattr(importlib.import_module(f"experiments.{room}.command"), function)
+            return program(arguments, self.description)
 
 
 COMMANDS = {
-    "train": Command("training:train", "Train an agent, and the world model it has, on a task of a simulator."),
+    "train": Command(
+        "training:train", "Train an agent, and the world model it has, on a task of a simulator.", saves=True
+    ),
     "pretrain": Command("pretraining:pretrain", "Train a tokenizer, or a transformer on its tokens, on data sets."),
     "finetune": Command("pretraining:finetune", "Train a model that is there, or one part of it, on other data."),
     "evaluate": Command(
@@ -52,12 +59,18 @@ COMMANDS = {
         "reports:adaptation",
         "Compare fine-tuned models and new ones by how much they saw, from a table of such runs (report --csv).",
     ),
-    "collect-demos": Command("data:collect_demos", "Collect successful episodes of a task's scripted policy."),
+    "collect-demos": Command(
+        "data:collect_demos", "Collect successful episodes of a task's scripted policy.", saves=True
+    ),
     "collect-data": Command(
-        "data:collect_data", "Play tasks into data sets, one folder per task, that pretrain and finetune read."
+        "data:collect_data",
+        "Play tasks into data sets, one folder per task, that pretrain and finetune read.",
+        saves=True,
     ),
     "convert-data": Command(
-        "data:convert_data", "Convert robot data sets, videos or episodes of your own into a data set folder."
+        "data:convert_data",
+        "Convert robot data sets, videos or episodes of your own into a data set folder.",
+        saves=True,
     ),
     "import-weights": Command(
         "weights:import_weights",
@@ -94,7 +107,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except Preempted as stopped:
-        return _say(stopped, EXIT_CODE)
+        return _say(stopped, stopped.exit_code)
     except KeyboardInterrupt:
         return _say("stopped; what was saved stays, and the same command goes on from there", 130)
     except Exception as error:

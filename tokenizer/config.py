@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any, Literal, TypeVar
 
+from tokenizer.limits import require_at_least, require_shares
+
 Value = TypeVar("Value")
 
 
@@ -72,6 +74,7 @@ class TokenizerConfig:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self):
+        self._check_sizes()
         shrinking = self.stem_patch * 2 ** (len(self.channels) - 1)
         _require(bool(self.channels), "channels must name at least one level")
         _require(self.context_frames > 0, f"context_frames must be positive, found {self.context_frames}")
@@ -101,6 +104,15 @@ class TokenizerConfig:
         )
         self._check_losses()
         self._check_codes()
+
+    def _check_sizes(self):
+        require_at_least(1, self, "resolution", "latent_channels", "norm_groups", "stem_patch", "future_patch")
+        require_at_least(
+            1, self, "attention_heads", "context_codes", "future_codes", "future_sample", "dead_code_steps"
+        )
+        require_at_least(0, self, "layers_per_block", "mid_layers", "max_attention_resolution", "commitment_weight")
+        require_shares(self, "dropout", "motion_floor")
+        _require(min(self.channels, default=1) > 0, f"channels must be positive, found {self.channels}")
 
     def _check_losses(self):
         for name in (

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import jax
 import optax
 
+from tokenizer.limits import require_at_least, require_positive
 from tokenizer.types import Path
 
 Tree = TypeVar("Tree", bound=optax.Params)
@@ -23,6 +24,11 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     decay_steps: int | None = None  # updates, warm-up included, after which a cosine has brought the rate to 0
     accumulate: int = 1  # batches whose mean gradient makes one update
+
+    def __post_init__(self):
+        require_positive(self, "learning_rate", "clip_norm")
+        require_at_least(0, self, "warmup_steps", "weight_decay")
+        require_at_least(1, self, "decay_steps", "accumulate")
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:

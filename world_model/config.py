@@ -7,6 +7,7 @@ from typing import Literal
 
 from tokenizer import OptimizerConfig, TokenizerConfig
 from tokenizer.config import architecture
+from tokenizer.limits import require_at_least, require_positive, require_shares
 from world_model.layout import SequenceLayout
 
 
@@ -33,6 +34,10 @@ class TransformerConfig:
     def __post_init__(self):
         if self.layers < 1:
             raise ValueError(f"a transformer of {self.layers} layers: expected at least one")
+        require_at_least(1, self, "width", "heads", "feed_forward", "max_positions")
+        require_at_least(0, self, "action_size", "initial_std")
+        require_positive(self, "norm_epsilon", "rotary_base")
+        require_shares(self, "dropout")
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
@@ -57,6 +62,7 @@ class WorldModelConfig:
     goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
     def __post_init__(self):
+        require_at_least(0, self, "reward_weight", "frame_masking")
         if self.segment_frames <= self.tokenizer.context_frames:
             raise ValueError(
                 f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "

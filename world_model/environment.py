@@ -15,6 +15,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jax import Array
 
+from world_model.checks import check_actions
 from world_model.config import WorldModelConfig
 from world_model.frames import to_uint8
 from world_model.imagination import RolloutState, next_frame
@@ -123,6 +124,7 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv):
             actions.shape == self.action_space.shape,
             f"actions of shape {actions.shape}: expected {self.action_space.shape}",
         )
+        check_actions(actions)
         key = jax.random.fold_in(self._key, self._steps)
         self._state, frames, rewards = _advance(
             self.model.config, self.model.params, self._state, jnp.clip(actions, -1, 1), key, **self.sampling

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 import os
 import pathlib
 import tempfile
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -26,18 +29,22 @@ TOKENIZER = "tokenizer/diffusion_pytorch_model.safetensors"
 TOKENIZER_CONFIG = "tokenizer/config.json"
 TRANSFORMER = "transformer/model.safetensors"
 TRANSFORMER_CONFIG = "transformer/config.json"
+CHECKSUMS = "sha256"
+"""Where world_model.json has the checksums of the weights' files, by their names."""
 
 
 def load(folder: str | os.PathLike[str]) -> tuple[WorldModelConfig, WorldModelParams]:
     """Read a folder in the published layout or one that `save` wrote.
 
     Raises FileNotFoundError for a missing file and PublishedError (a ValueError) for a damaged file, for a setting that
-    this code does not compute, and for a missing, extra or misshapen tensor; each names what it is about.
+    this code does not compute, for a missing, extra or misshapen tensor, for one that holds NaN or infinity, and for
+    weights that changed since `save` wrote them; each names what it is about.
     """
     folder = pathlib.Path(folder)
     tokenizer_tensors, transformer_tensors = (_read_tensors(folder / name) for name in (TOKENIZER, TRANSFORMER))
-    own = (folder / CONFIG).exists()
-    config = _read_config(folder / CONFIG) if own else _with_published_tokenizer(folder)
+    document = _read_json(folder / CONFIG) if (own := (folder / CONFIG).exists()) else {}
+    checksums = document.pop(CHECKSUMS, {})
+    config = _read_config(folder / CONFIG, document) if own else _with_published_tokenizer(folder)
     # Checked first: what the tokenizer's tensors confirm, the transformer has to agree with.
     tokenizer = published_tokenizer.import_params(config.tokenizer, tokenizer_tensors)
     vocabulary = config.layout.vocabulary
@@ -45,6 +52,9 @@ def load(folder: str | os.PathLike[str]) -> tuple[WorldModelConfig, WorldModelPa
         document = _read_json(folder / TRANSFORMER_CONFIG)
         config = dataclasses.replace(config, transformer=published.to_config(document, transformer_tensors, vocabulary))
     transformer = published.import_params(config.transformer, config.layout, transformer_tensors)
+    _check_checksums(folder, checksums)
+    for name, tensors in ((TOKENIZER, tokenizer_tensors), (TRANSFORMER, transformer_tensors)):
+        _check_finite(folder / name, tensors)
     return config, WorldModelParams(tokenizer, transformer)
 
 
@@ -77,7 +87,6 @@ def save(folder: str | os.PathLike[str], config: WorldModelConfig, params: World
 def _write(folder: pathlib.Path, config: WorldModelConfig, params: WorldModelParams) -> None:
     vocabulary = config.layout.vocabulary
     documents = {
-        CONFIG: dataclasses.asdict(config),
         TOKENIZER_CONFIG: published_tokenizer.from_config(config.tokenizer),
         TRANSFORMER_CONFIG: published.from_config(config.transformer, vocabulary),
     }
@@ -87,13 +96,35 @@ def _write(folder: pathlib.Path, config: WorldModelConfig, params: WorldModelPar
     }
     for name in documents | tensors:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    for name, document in documents.items():
-        (folder / name).write_text(json.dumps(document, indent=2) + "\n")
     for name, arrays in tensors.items():
         save_file(arrays, folder / name, metadata={"format": "pt"})
+    checksums = {name: _checksum(folder / name) for name in tensors}
+    documents[CONFIG] = dataclasses.asdict(config) | {CHECKSUMS: checksums}
+    for name, document in documents.items():
+        (folder / name).write_text(json.dumps(document, indent=2) + "\n")
     for name in documents | tensors:
         with open(folder / name, "rb") as file:
             os.fsync(file.fileno())
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_checksums(folder: pathlib.Path, expected: Any) -> None:
+    """Raise PublishedError for a file that changed since it was written; what nobody noted is not checked."""
+    if not isinstance(expected, dict) or set(expected) - {TOKENIZER, TRANSFORMER}:
+        raise PublishedError(f"{folder / CONFIG}: {CHECKSUMS} is not what holds the checksums of the weights")
+    for name, checksum in expected.items():
+        if _checksum(folder / name) != checksum:
+            raise PublishedError(f"{folder / name}: changed since it was written (its checksum differs): copy it again")
+
+
+def _check_finite(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise PublishedError(f"{path}: tensor '{name}' holds numbers that are not finite")
 
 
 def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -128,9 +159,9 @@ RENAMED = {
 """Settings that earlier versions wrote under another name."""
 
 
-def _read_config(path: pathlib.Path) -> WorldModelConfig:
+def _read_config(path: pathlib.Path, document: Mapping[str, Any]) -> WorldModelConfig:
     try:
-        return from_plain(WorldModelConfig, _with_new_names(_read_json(path)))
+        return from_plain(WorldModelConfig, _with_new_names(document))
     except (TypeError, ValueError) as error:
         raise PublishedError(f"{path}: {error}") from None
 
@@ -145,7 +176,8 @@ def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
 def from_plain(kind: type, values: Mapping[str, Any]) -> Any:
     """The nested dataclass of a kind whose `dataclasses.asdict`, through JSON, gave these values.
 
-    Raises ValueError for names that the dataclass does not have; a name that is left out takes its default.
+    Raises ValueError for names that the dataclass does not have, and for values of another kind; a name that is left
+    out takes its default.
     """
     hints = typing.get_type_hints(kind)
     unknown = sorted(values.keys() - hints.keys())
@@ -153,8 +185,43 @@ def from_plain(kind: type, values: Mapping[str, Any]) -> Any:
         raise ValueError(f"{kind.__name__} has no {', '.join(unknown)}")
 
     def field(name: str, value: Any) -> Any:
+        if not _fits(hints[name], value):
+            raise ValueError(f"{name} is {value!r}, expected {_described(hints[name])}")
         if dataclasses.is_dataclass(hints[name]):
             return from_plain(hints[name], value)
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{name: field(name, value) for name, value in values.items()})
+
+
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
+"""What a setting may be, as JSON calls it."""
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value that JSON held can stand in a field of this type."""
+    choices = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return value in choices
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(choice, value) for choice in choices)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(choices[0], item) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, Mapping)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _described(hint: Any) -> str:
+    choices = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return " or ".join(map(repr, choices))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_described, choices))
+    if origin is tuple:
+        return f"a list, each {_described(choices[0])}"
+    return KINDS.get(hint, "settings by their names")

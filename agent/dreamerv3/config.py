@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 from agent.dreamerv3.convolution import KERNELS
+from tokenizer.limits import require_at_least, require_positive, require_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,11 @@ class ModelConfig:
     compute: Literal["bfloat16", "float32"] = "bfloat16"
 
     def __post_init__(self):
+        require_at_least(1, self, "deter", "hidden", "classes", "depth", "units", "stoch", "blocks", "patch", "bins")
+        require_at_least(0, self, "prior_layers", "posterior_layers", "reward_layers", "continuation_layers")
+        require_at_least(0, self, "actor_layers", "critic_layers")
+        require_at_least(1, self, "resolution", "action_size")
+        require_shares(self, "unimix")
         if self.deter % self.blocks or self.depth * self.multipliers[-1] % self.blocks:
             raise ValueError(f"recurrent state and channels of the smallest map must divide into {self.blocks} blocks")
         if self.kernel not in KERNELS:
@@ -104,6 +110,11 @@ class LaPropConfig:
     momentum: float = 0.9
     epsilon: float = 1e-20
 
+    def __post_init__(self):
+        require_positive(self, "learning_rate", "clip", "clip_floor", "epsilon")
+        require_at_least(0, self, "warmup_updates")
+        require_shares(self, "rms_decay", "momentum")
+
 
 class LossWeights(NamedTuple):
     """One per loss, in the structure that `losses` themselves have."""
@@ -138,6 +149,15 @@ class DreamerConfig:
     batch: int = 16
     length: int = 64  # agent steps of a sequence
     train_ratio: float = 256.0  # replayed agent steps that are learned from for each new one
+
+    def __post_init__(self):
+        require_at_least(1, self, "imagination", "horizon", "batch", "length")
+        require_at_least(0, self, "free_nats", "entropy", "slow_critic_weight", "train_ratio")
+        require_positive(self, "return_limit")
+        require_shares(self, "lambda_", "slow_critic_rate", "return_rate")
+        low, high = self.return_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"return_percentiles are {low} and {high}, expected two that rise, from 0 to 100")
 
     @property
     def resolution(self) -> int:

@@ -17,6 +17,7 @@ from jax import Array
 
 from agent.drqv2.augmentation import random_shift
 from agent.drqv2.networks import DrQv2Networks, NetworkConfig, make_networks
+from tokenizer.limits import require_at_least, require_positive, require_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,14 @@ class DrQv2Config:
     behaviour_cloning: float = 0.0  # weight of the squared distance to demonstrated actions, at agent step 0
     behaviour_cloning_end: float = 0.0  # and after the fade
     behaviour_cloning_agent_steps: int = 1  # length of the fade
+
+    def __post_init__(self):
+        require_at_least(1, self, "action_size", "resolution", "stack", "batch", "n_step", "updates_per_agent_step")
+        require_at_least(1, self, "noise_agent_steps", "behaviour_cloning_agent_steps")
+        require_at_least(0, self, "weight_decay", "shift_pixels", "noise_start", "noise_end", "noise_clip")
+        require_at_least(0, self, "initial_updates", "behaviour_cloning", "behaviour_cloning_end")
+        require_positive(self, "learning_rate", "reward_scale")
+        require_shares(self, "discount", "tau", "demonstration_share")
 
     @property
     def world_model(self) -> None:

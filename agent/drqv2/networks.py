@@ -12,6 +12,7 @@ from jax import Array
 
 from tokenizer.convolution import conv3x3, conv3x3_unpadded
 from tokenizer.layers import to_patches
+from tokenizer.limits import require_at_least, require_positive
 
 CPU_PIECE = 32
 """Pictures that go through all convolutions together, few enough that a CPU keeps what lies between in its cache.
@@ -30,6 +31,10 @@ class NetworkConfig:
     hidden: int = 1024
     hidden_gain: float = 1.0  # of the orthogonal weights of hidden layers, as published; sqrt(2) keeps scale after ReLU
     critic_layer_norm: bool = False  # Ball et al., 2023: keeps values sane where demonstrations do not reach
+
+    def __post_init__(self):
+        require_at_least(1, self, "channels", "features", "hidden")
+        require_positive(self, "hidden_gain")
 
 
 class PictureEncoder(hk.Module):

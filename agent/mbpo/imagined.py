@@ -7,7 +7,10 @@ import pathlib
 
 import numpy as np
 
-from agent.replay import Transitions, remove_numbered, transition, write_arrays
+from agent.replay import EpisodeError, StoredArrays, Transitions, remove_numbered, transition, write_arrays
+
+ARRAYS = {"frames", "actions", "rewards"}
+"""Of a rollout batch."""
 
 
 class ImaginedReplay:
@@ -19,11 +22,16 @@ class ImaginedReplay:
         self.rollouts: list[dict[str, np.ndarray]] = []
 
     def reload(self, count: int) -> None:
-        """Take the newest rollouts of the `count` that a checkpoint knows of."""
+        """Take the newest rollouts of the `count` that a checkpoint knows of.
+
+        Raises EpisodeError where one is not there as it was written.
+        """
         self.rollouts = []
         for index in range(max(0, count - self.capacity), count):
-            with np.load(self._path(index), allow_pickle=False) as file:
-                self.rollouts.append({name: file[name] for name in file.files})
+            rollout = StoredArrays(path := self._path(index))
+            if set(rollout) != ARRAYS:
+                raise EpisodeError(f"{path}: it holds {', '.join(rollout)}, expected frames, actions and rewards")
+            self.rollouts.append(dict(rollout))
 
     def add(
         self,

@@ -21,6 +21,7 @@ from agent.loop import Inputs, Schedule
 from agent.mbpo.imagined import ImaginedReplay
 from agent.mbpo.model_evaluation import ModelEvaluated, evaluate_model
 from agent.replay import Segments, Transitions
+from tokenizer.limits import require_at_least, require_shares
 from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
 
 
@@ -44,6 +45,14 @@ class ModelSchedule:
     top_k: int = 100
     real_share: float = 0.5  # of a learner batch, once there is imagined data
     imagined_capacity: int = 1000  # rollout batches kept
+
+    def __post_init__(self):
+        require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
+        require_at_least(0, self, "initial_rollouts", "temperature")
+        require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
+        require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
+        require_at_least(1, self, "horizon", "top_k", "imagined_capacity")
+        require_shares(self, "real_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +156,7 @@ class MBPO(DrQv2):
             return super()._draw_transitions(rng)
         agent = self.config.agent
         real = round(agent.batch * self.config.model.real_share)
-        parts = [self.replay.transitions(rng, real, agent.demonstration_share)]
+        parts = [self.replay.transitions(rng, real, agent.demonstration_share)] if real else []
         if real < agent.batch:
             parts.append(self.imagined.transitions(rng, agent.batch - real))
         return join_transitions(parts, np.concatenate)

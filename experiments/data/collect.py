@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import pathlib
 import queue
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
 from agent.events import Progress
@@ -16,6 +18,7 @@ from experiments.data.recording import DataError
 from experiments.data.writer import StoreWriter
 from experiments.envs.camera import Quality
 from experiments.envs.registry import make_simulator, suite_of
+from experiments.runs.preemption import Preempted, StopRequest, deaf_children, follow_parent
 
 SHARD_BYTES = 10_000_000
 """About eight episodes of 64 pixels: what a process that is killed loses at most."""
@@ -48,18 +51,27 @@ class Tally:
     left_out: int = 0
 
 
-def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress | Made]:
+def collect_sets(sets: Sequence[TaskSet], workers: int, stop: StopRequest | None = None) -> Generator[Progress | Made]:
     """Play what is missing of every set; yields progress in episodes of all of them, and each set as it is made.
 
-    Raises DataError where a folder holds another data set, or where a task cannot be played.
+    Raises DataError where a folder holds another data set, or where a task cannot be played, and Preempted where that
+    was asked for, once the episodes that are being played are kept.
     """
+    stop = stop or StopRequest()
     spawn = multiprocessing.get_context("spawn")  # a fork would share the graphics context
     total, done = sum(each.collection.episodes for each in sets), 0
-    with spawn.Manager() as manager, ProcessPoolExecutor(workers, spawn) as pool:
-        tallies = manager.Queue()
-        waiting = {pool.submit(_collect, each, tallies) for each in sets}
+    with contextlib.ExitStack() as stack:
+        with deaf_children():
+            manager = stack.enter_context(spawn.Manager())
+            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, follow_parent))
+            tallies, asked_to_end = manager.Queue(), manager.Event()
+            waiting = {pool.submit(_collect, each, tallies, asked_to_end) for each in sets}
         try:
             while waiting:
+                if stop.made:
+                    asked_to_end.set()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    stop.refuse_to_go_on("with the episodes played so far kept")
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield Made(future.result())
@@ -71,8 +83,11 @@ def collect_sets(sets: Sequence[TaskSet], workers: int) -> Iterator[Progress | M
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(task_set: TaskSet, tallies: queue.Queue[Tally]) -> str:
-    """Make one set, in a process of its own; tells of each episode, and returns what is to be said in the end."""
+def _collect(task_set: TaskSet, tallies: queue.Queue[Tally], asked_to_end: threading.Event | None = None) -> str:
+    """Make one set, in a process of its own; tells of each episode, and returns what is to be said in the end.
+
+    Raises Preempted where that is asked for, once the episode that is being played is kept.
+    """
     env = make_simulator(task_set.task, task_set.render_quality, task_set.resolution)
     collection = select_playable(env, task_set.collection)
     said = []
@@ -94,6 +109,8 @@ def _collect(task_set: TaskSet, tallies: queue.Queue[Tally]) -> str:
         said += describe_damage(writer)
         for _ in convert(play_episodes(env, collection), writer):
             tallies.put(Tally(done=1))
+            if asked_to_end is not None and asked_to_end.is_set():
+                raise Preempted(f"{task_set.task} was not played to its end")
         said.append(describe(task_set.folder, writer))
     env.close()
     return "\n".join(said)

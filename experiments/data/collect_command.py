@@ -16,7 +16,11 @@ from experiments.envs import rendering
 from experiments.envs.camera import Quality
 from experiments.envs.demonstrations import collect
 from experiments.envs.registry import SUITES, get_suite, make_simulator
+from experiments.runs.outputs import check_output
+from experiments.runs.preemption import stop_request
 from experiments.runs.progress import ProgressDisplay
+from experiments.runs.settings import parse_options
+from tokenizer.limits import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +41,14 @@ class CollectOptions:
     workers: int = os.cpu_count() or 1
     """Processes that play at the same time."""
 
+    def __post_init__(self):
+        require_at_least(1, self, "resolution", "workers")
+
 
 def collect_data(arguments: Sequence[str], description: str) -> int:
     """Play, with progress, and say what was made."""
-    options = tyro.cli(CollectOptions, prog="ivideogpt collect-data", args=arguments, description=description)
+    options = parse_options(CollectOptions, "ivideogpt collect-data", description, arguments)
+    check_output(options.out, folder=True)
     rendering.choose_backend()
     quality, resolution = options.render_quality, options.resolution
     names = get_suite(options.suite).task_names()
@@ -50,8 +58,8 @@ def collect_data(arguments: Sequence[str], description: str) -> int:
     sets = [
         TaskSet(task, options.out / task.replace("/", "-"), options.collection, quality, resolution) for task in tasks
     ]
-    with ProgressDisplay() as display:
-        for event in collect_sets(sets, options.workers):
+    with stop_request() as stop, ProgressDisplay() as display:
+        for event in collect_sets(sets, options.workers, stop):
             if isinstance(event, Made):
                 display.message(event.said)
             else:
@@ -75,15 +83,21 @@ class DemonstrationOptions:
     render_quality: Quality = "fast"
     resolution: int = 64
 
+    def __post_init__(self):
+        require_at_least(1, self, "episodes", "resolution")
+        require_at_least(0, self, "seed", "noise")
+
 
 def collect_demos(arguments: Sequence[str], description: str) -> int:
     """Play until there are as many successes as asked for."""
-    options = tyro.cli(DemonstrationOptions, prog="ivideogpt collect-demos", args=arguments, description=description)
+    options = parse_options(DemonstrationOptions, "ivideogpt collect-demos", description, arguments)
+    check_output(options.out, folder=True)
     rendering.choose_backend()
     env = make_simulator(options.task, options.render_quality, options.resolution)
-    with ProgressDisplay() as display:
+    with stop_request() as stop, ProgressDisplay() as display:
         for progress in collect(env, options.out, options.episodes, options.seed, options.noise):
             display.update(progress)
+            stop.refuse_to_go_on(f"with {progress.done} of {progress.total} episodes kept")
     env.close()
     print(f"{options.episodes} episode{'' if options.episodes == 1 else 's'} in {options.out}")
     return 0

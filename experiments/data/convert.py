@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import pathlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.events import Progress
@@ -22,7 +22,7 @@ HOPELESS = 20
 
 def convert(
     source: Source, writer: StoreWriter, limit: int | None = None, workers: int = 1, retry: bool = False
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Write what a source holds, or its first `limit` episodes; yields progress with what was skipped so far.
 
     What the writer has already is passed over unread, so that a conversion that was stopped goes on; shards that the

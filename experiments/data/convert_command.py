@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pathlib
 import sys
 import zlib
@@ -13,12 +14,18 @@ from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions
 from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
+from experiments.runs.outputs import check_output
+from experiments.runs.preemption import stop_request
 from experiments.runs.progress import ProgressDisplay
 
 
 def convert_data(arguments: Sequence[str], description: str) -> int:
-    """Convert, with progress, and print what was made and what was skipped; exit code 1 where most was skipped."""
+    """Convert, with progress, and print what was made and what was skipped; exit code 1 where most was skipped.
+
+    Raises Preempted after a SIGTERM or Ctrl-C, once the episode that it fell into is kept.
+    """
     typed = _parser(description).parse_args(arguments)
+    check_output(typed.out, folder=True)
     options = ConvertOptions(typed.resolution, typed.image_key, tuple(typed.action_keys) if typed.action_keys else None)
     only, without = _read_names(typed.only), _read_names(typed.without)
     source = select_episodes(FORMATS[typed.format](typed.source, options), only, without or ())
@@ -31,14 +38,18 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
         "only": _checksum(only),
         "without": _checksum(without),
     }
-    with StoreWriter(typed.out, settings) as writer, ProgressDisplay() as display:
+    with stop_request() as stop, StoreWriter(typed.out, settings) as writer, ProgressDisplay() as display:
         if typed.verify:
             for progress in verify(writer):
                 display.update(progress)
+                stop.refuse_to_go_on("while everything was read")
         for line in describe_damage(writer):
             display.message(line)
-        for progress in convert(source, writer, typed.limit, typed.workers, typed.retry_skipped):
-            display.update(progress)
+        converting = convert(source, writer, typed.limit, typed.workers, typed.retry_skipped)
+        with contextlib.closing(converting):  # and with it the threads that read ahead
+            for progress in converting:
+                display.update(progress)
+                stop.refuse_to_go_on(f"with {len(writer.done)} episodes done")
         said, skipped, total = describe(typed.out, writer), len(writer.skipped), len(writer.done)
     print(said, flush=True)
     if skipped <= total / 2:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from experiments.data.packages import need
 from experiments.data.recording import DataError
+from experiments.runs.preemption import deaf_children, follow_parent
 
 Batch = TypeVar("Batch")
 
@@ -47,14 +48,18 @@ class Stream(Generic[Batch]):
 
     def __next__(self) -> Batch:
         """The next batch. Raises DataError where what is read is damaged."""
-        if self._iterator is None:
-            self._iterator = iter(self._prefetch(self._batches[self._given :]))
         try:
-            batch = next(self._iterator)
+            batch = self._begin() if self._iterator is None else next(self._iterator)
         except Exception as error:
             raise _find_cause(error) from error
         self._given += 1
         return self._make(*batch)
+
+    def _begin(self) -> Any:
+        """Start what reads, and wait for its first batch."""
+        iterator = self._iterator = iter(self._prefetch(self._batches[self._given :]))
+        with deaf_children() if self._workers else contextlib.nullcontext():
+            return next(iterator)
 
     def state(self) -> dict[str, Any]:
         """How many batches were given out, and of what; JSON holds it."""
@@ -88,7 +93,7 @@ class Stream(Generic[Batch]):
 
         if not flags.FLAGS.is_parsed():  # the worker processes are given absl's flags
             flags.FLAGS(sys.argv[:1])
-        return read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        return read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers), worker_init_fn=follow_parent)
 
 
 def _find_cause(error: BaseException) -> BaseException:

@@ -105,10 +105,20 @@ class TokenFolder:
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         path = self._path(number)
-        arrays = load_file(path)
-        if _index(path)["crc32"] != _checksum(arrays):
+        try:
+            arrays = load_file(path)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise _damaged(path, error) from None
+        index = _index(path)
+        if index["crc32"] != _checksum(arrays):
             raise _damaged(path, "its checksum differs")
-        return arrays["tokens"], arrays["actions"], arrays["rewards"]
+        tokens, actions, rewards = (arrays.get(name, np.zeros(0)) for name in ("tokens", "actions", "rewards"))
+        found = [(column.dtype.name, column.ndim, len(column)) for column in (tokens, actions, rewards)]
+        count = self._counts[number]
+        expected = [("int32", 2, count), ("float32", 3, count), ("float32", 2, count)]
+        if found != expected or actions.shape[:2] != rewards.shape or index["segments"] != count:
+            raise _damaged(path, "its arrays are not those that it says")
+        return tokens, actions, rewards
 
 
 class TokenLoader(Stream[TokenSegments]):
@@ -130,7 +140,8 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
 def _index(path: pathlib.Path) -> dict[str, int]:
     try:
         with safe_open(path, "np") as file:
-            return json.loads(file.metadata()[INDEX])
+            index = json.loads(file.metadata()[INDEX])
+        return {name: int(index[name]) for name in ("crc32", "segments")}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from None
 

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from experiments.data.shards import (
     shard_path,
     survey,
 )
+from experiments.data.spool import Entry, Spool
+from experiments.runs.preemption import Preempted
 from experiments.runs.run_folder import write_atomically
 
 OPTIONS = "group_size:1,zstd:3"
@@ -37,8 +40,9 @@ class StoreWriter:
     damaged: the shards that were found damaged, by number, as long as they are. The others stay as they are: what is
     added first takes the numbers of those whose index is lost, in order; `remake` is for the rest.
 
-    A context manager: leaving it after an error drops the shard that is not whole. Raises DataError where the folder
-    holds another data set, one made with other settings, or where another process writes to it.
+    What a shard that is not whole holds outlives a kill, Preempted and KeyboardInterrupt: the next writer goes on with
+    it. A context manager: leaving it otherwise drops that. Raises DataError where the folder holds another data set,
+    one made with other settings, or where another process writes to it.
     """
 
     def __init__(self, folder: str | os.PathLike, settings: Mapping[str, Any], shard_bytes: int = 2**27):
@@ -48,7 +52,9 @@ class StoreWriter:
         self._alone.enter_context(only_writer(self.folder))
         self._settings, self._shard_bytes = json.loads(json.dumps(dict(settings))), shard_bytes
         self._shards, self.damaged = self._find_shards()
+        self._spool: Spool | None = None
         self._take_stock()
+        self._take_up()
         self._describe(whole=False)
 
     @property
@@ -76,14 +82,9 @@ class StoreWriter:
         signals = Signals.of(recording.check())
         if self.signals not in (None, signals):
             raise DataError(f"it has {signals}; those before have {self.signals}")
-        self._signals = signals
-        for start in range(0, recording.length, CHUNK_FRAMES):
-            record = encode(recording.take(slice(start, start + CHUNK_FRAMES)))
-            self._open_shard().write(record)
-            self._bytes += len(record)
-        self._recordings.append((name, recording.length))
-        self.done.add(name)
-        self._reasons.pop(name, None)
+        chunks = (slice(start, start + CHUNK_FRAMES) for start in range(0, recording.length, CHUNK_FRAMES))
+        records = tuple(encode(recording.take(chunk)) for chunk in chunks)
+        self._append(Entry(name, None, recording.length, signals, records))
         if self._bytes >= self._shard_bytes:
             self._finish_shard()
 
@@ -93,9 +94,7 @@ class StoreWriter:
             return
         if name in self.done:
             raise DataError(f"a recording named '{name}' is there already")
-        self._skipped.append((name, reason))
-        self._reasons[name] = reason
-        self.done.add(name)
+        self._append(Entry(name, reason))
 
     def end_shard(self) -> None:
         """Let the next recording begin a shard of its own."""
@@ -121,11 +120,11 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(RuntimeError):  # on a full disk; what it wrote is dropped in any case
-                self._writer.close()
-        shutil.rmtree(self._temporary, ignore_errors=True)
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if self._spool is not None:
+            self._spool.close()
+        if kind is None or not issubclass(kind, Preempted | KeyboardInterrupt):
+            shutil.rmtree(self._temporary, ignore_errors=True)
         self._alone.close()
 
     def _find_shards(self) -> tuple[dict[int, Shard], dict[int, Damage]]:
@@ -169,27 +168,60 @@ class StoreWriter:
     def _temporary(self) -> pathlib.Path:
         return self.folder / ".tmp"
 
+    @property
+    def _spool_path(self) -> pathlib.Path:
+        """Named after the settings, too: with others, the next writer does not go on with it."""
+        return self._temporary / f"{self._number:05d}-{zlib.crc32(json.dumps(self._settings).encode()):08x}.spool"
+
     def _start_shard(self) -> None:
+        if self._spool is not None:
+            self._spool.remove()
         self._number = next(number for number in itertools.count() if number not in self._shards)
-        self._writer, self._signals, self._bytes = None, None, 0
+        self._spool, self._signals, self._bytes = None, None, 0
         self._recordings: list[tuple[str, int]] = []
         self._skipped: list[tuple[str, str]] = []
 
-    def _open_shard(self):
-        if self._writer is None:
-            self._temporary.mkdir(exist_ok=True)
-            path = shard_path(self._temporary, self._number)
-            self._writer = need("array_record.python.array_record_module").ArrayRecordWriter(str(path), OPTIONS)
-        return self._writer
+    def _take_up(self) -> None:
+        """Go on with what the writer before had of its next shard; what it had read once more to repair is dropped."""
+        spool, end = Spool(self._spool_path), 0
+        for entry, place in () if self.damaged else spool.read():
+            if entry.name in self.done:
+                break
+            self._count(entry)
+            end = place
+        if not end:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            return
+        spool.cut(end)
+        self._spool = spool
+        if self._bytes >= self._shard_bytes:
+            self._finish_shard()
+
+    def _append(self, entry: Entry) -> None:
+        if self._spool is None:
+            self._spool = Spool(self._spool_path)
+            self._spool.remove()
+        self._spool.append(entry)
+        self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        self.done.add(entry.name)
+        if entry.reason is not None:
+            self._skipped.append((entry.name, entry.reason))
+            self._reasons[entry.name] = entry.reason
+            return
+        self._signals = entry.signals
+        self._bytes += entry.size
+        self._recordings.append((entry.name, entry.frames))
+        self._reasons.pop(entry.name, None)
 
     def _finish_shard(self) -> None:
         number, size = self._number, 0
         path = shard_path(self.folder, number)
-        if self._writer is None:
+        if not self._recordings:
             path.unlink(missing_ok=True)  # what a damaged shard left
         else:
-            self._writer.close()
-            temporary = shard_path(self._temporary, number)
+            temporary = self._write_records(number)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             size = temporary.stat().st_size
@@ -199,3 +231,22 @@ class StoreWriter:
         self._shards[number] = shard
         self.damaged.pop(number, None)
         self._start_shard()
+
+    def _write_records(self, number: int) -> pathlib.Path:
+        """All chunks of the shard, beside the place where it will lie."""
+        assert self._spool is not None  # what is recorded went through it
+        path, written = shard_path(self._temporary, number), 0
+        writer = need("array_record.python.array_record_module").ArrayRecordWriter(str(path), OPTIONS)
+        try:
+            for entry, _ in self._spool.read():
+                for record in entry.records:
+                    writer.write(record)
+                    written += len(record)
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # on a full disk
+                writer.close()
+            raise
+        writer.close()
+        if written != self._bytes:
+            raise DataError(f"{self._spool.path} changed while it was written: the same command makes it again")
+        return path

@@ -30,6 +30,8 @@ def _published_episode(arrays: Mapping[str, np.ndarray]) -> Episode:
         raise ValueError(
             f"{len(stack)} observations, {len(arrays['action'])} actions and {len(arrays['reward'])} rewards disagree"
         )
+    if not np.isfinite(arrays["action"][1:]).all():
+        raise ValueError("'action' holds numbers that are not finite")
     rewards = arrays["reward"][1:].reshape(-1).astype(np.float32)
     return Episode(
         frames=np.ascontiguousarray(stack[:, -3:].transpose(0, 2, 3, 1)),

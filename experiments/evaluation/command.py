@@ -29,6 +29,7 @@ from experiments.evaluation.segments import (
     read_learned,
     read_recordings,
 )
+from experiments.runs.outputs import check_output
 from experiments.runs.progress import ProgressDisplay
 from experiments.weights.bundled import load_model
 from experiments.weights.metric_weights import MetricWeightsError, perceptual_weights
@@ -55,6 +56,7 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    check_output(options.out, folder=True)
     model = load_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
     sets = _sets(options, model.config.tokenizer.resolution)
@@ -87,6 +89,7 @@ def _show_progress(events: Iterable[Progress | MeasuredModel]) -> MeasuredModel:
 def predict(arguments: Sequence[str], description: str) -> int:
     """Predict one future of each segment and write videos and frames."""
     options = _parser("predict", description).parse_args(arguments)
+    check_output(options.out, folder=True)
     model = load_model(options.model)
     protocol = _protocol(Protocol(videos=8), options, model.config)
     sets = _sets(options, model.config.tokenizer.resolution)
@@ -150,8 +153,8 @@ def _protocol(default: Protocol, options: argparse.Namespace, config: WorldModel
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: expected at least 1")
     typed = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(Protocol)}
-    protocol = dataclasses.replace(default, **{name: value for name, value in typed.items() if value is not None})
     try:
+        protocol = dataclasses.replace(default, **{name: value for name, value in typed.items() if value is not None})
         config.check_horizon(protocol.horizon)
     except ValueError as error:
         raise UsageError(str(error)) from error

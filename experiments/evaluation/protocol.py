@@ -14,6 +14,7 @@ from experiments.evaluation import i3d, metrics
 from experiments.evaluation.frechet import frechet_distance
 from experiments.evaluation.segments import EvaluationSegments
 from tokenizer import PerceptualWeights, lpips
+from tokenizer.limits import require_at_least
 from world_model import WorldModel
 
 BETTER = {"mse": min, "psnr": max, "ssim": max, "lpips": min}
@@ -31,6 +32,10 @@ class Protocol:
     top_k: int | None = 100
     seed: int = 0
     batch: int = 32  # rollouts at a time, which bounds the memory
+
+    def __post_init__(self):
+        require_at_least(1, self, "videos", "samples", "horizon", "top_k", "batch")
+        require_at_least(0, self, "temperature", "seed")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from agent.replay import load_episode
+from agent.replay import EpisodeError, load_episode
 from experiments.data.augment import resize
 from experiments.data.converters.arrays import open_arrays
-from experiments.data.converters.source import ConvertOptions
+from experiments.data.converters.source import ConvertOptions, EpisodeRef
 from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError, Recording, of_episode
 from experiments.data.segments import VALIDATION_SHARE, Split, members
@@ -101,13 +101,23 @@ def read_recordings(
                 recordings = [dataclasses.replace(each, name=f"{part.folder.name}/{each.name}") for each in recordings]
         elif part.folder.exists():
             episodes = open_arrays(part.folder, ConvertOptions(resolution)).episodes
-            said, recordings = "", [Footage.of(episode.name, episode.read()) for episode in episodes]
+            said, recordings = "", [Footage.of(episode.name, _read(episode, part.folder)) for episode in episodes]
         else:
             raise DataError(f"{part.folder}: no such data set, folder or file")
         if recordings:
             step = f", step {part.step}" if part.step > 1 else ""
             sets.append(RecordingSet(f"{part.folder}{said}{step}", tuple(recordings), part.step))
     return sets
+
+
+def _read(episode: EpisodeRef, place: pathlib.Path) -> Recording:
+    """The whole of it. Raises DataError and EpisodeError."""
+    try:
+        return episode.read()
+    except EpisodeError:  # which names its file
+        raise
+    except Exception as error:  # as a conversion, which skips what cannot be read
+        raise DataError(f"{place}: '{episode.name}' cannot be read: {str(error).partition(chr(10))[0]}") from error
 
 
 def _of_store(store: Store, split: Selection, share: float, lone: bool) -> tuple[str, list[Footage]]:

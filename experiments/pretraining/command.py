@@ -39,6 +39,8 @@ class TrainingPaths:
     """The run folder; the same command there goes on."""
     workers: int = 0
     """Processes that read and augment segments; default: none besides."""
+    restart: bool = False
+    """Begin at zero where the run has lost its checkpoints; where it has one, it goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,5 +133,6 @@ def _parse(name: str, description: str, arguments: Sequence[str], choices: Any, 
 def _run(name: str, arguments: Sequence[str], config: Pretraining, params: Any, places: TrainingPaths) -> int:
     command = shlex.join(["ivideogpt", name, *arguments])
     settings = config.select(typed_names(arguments, config))
-    print(f"model: {run(config, params, places.run_dir, command, places.workers, settings)}")
+    model = run(config, params, places.run_dir, command, places.workers, settings, restart=places.restart)
+    print(f"model: {model}")
     return 0

@@ -18,6 +18,7 @@ from experiments.pretraining.mesh import MeshConfig
 from experiments.runs.run_folder import flat, plain
 from experiments.training import presets
 from tokenizer import OptimizerConfig
+from tokenizer.limits import require_at_least, require_shares
 from world_model import WorldModelConfig
 
 UNCOMPARED = {"preset", "seed", "data", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
@@ -34,6 +35,10 @@ class Stage:
     """Segments an update, over all pieces of an accumulated one."""
     cosine: bool = False
     """Whether the learning rate falls to zero over these steps; it stays where it is otherwise."""
+
+    def __post_init__(self):
+        require_at_least(0, self, "steps")
+        require_at_least(1, self, "batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,12 @@ class Pretraining:
     """Imagined frames."""
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+
+    def __post_init__(self):
+        require_at_least(0, self, "seed", "evaluated_recordings")
+        require_at_least(1, self, "trajectories", "token_segments", "horizon", "validation_batches", "validate_every")
+        require_at_least(1, self, "checkpoint_every", "keep_checkpoints")
+        require_shares(self, "validation_share", "ema_decay")
 
     def select(self, typed: Collection[str]) -> dict[str, Any]:
         """The settings of these dotted names, with their values, that tell this run from others of its kind."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -114,7 +115,7 @@ class Trainer:
         """`model_params` on one device of this process, for what is not divided; all processes ask at the same time."""
         return on_one_device(self.mesh, self.model_params())
 
-    def events(self) -> Iterator[Progress | Validated | SafePoint]:
+    def events(self) -> Generator[Progress | Validated | SafePoint]:
         """The stages from here on, with a border after every update. Where nothing is to be learned, the model is only
         evaluated."""
         if not self.stages:
@@ -125,7 +126,7 @@ class Trainer:
                 self.enter(name)
             yield from self._stage()
 
-    def _stage(self) -> Iterator[Progress | Validated | SafePoint]:
+    def _stage(self) -> Generator[Progress | Validated | SafePoint]:
         config, stage = self.config, self.stage_of(self.name)
         before = config.tokenizer.steps if self.name == "transformer" else 0
         last_one = self.name == self.stages[-1]
@@ -133,19 +134,19 @@ class Trainer:
             loader = yield from self._tokens(stage)
         else:
             loader = self._loader(stage.batch, jax.process_index(), jax.process_count())
-        if self._loader_state is not None:
-            loader.restore(self._loader_state)
-        while (done := self.step - before) < stage.steps:
-            metrics = self._update(next(loader))
-            self.step, done = self.step + 1, done + 1
-            over = done == stage.steps
-            shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or over else {}
-            yield Progress(self.name, done, stage.steps, shown)
-            if done % config.validate_every == 0 or over:
-                yield self.validated(self._evaluated_stages(over and last_one))
-            kind = CheckpointDue if done % config.checkpoint_every == 0 or over else SafePoint
-            yield kind(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
-        loader.close()
+        with contextlib.closing(loader):
+            if self._loader_state is not None:
+                loader.restore(self._loader_state)
+            while (done := self.step - before) < stage.steps:
+                metrics = self._update(next(loader))
+                self.step, done = self.step + 1, done + 1
+                over = done == stage.steps
+                shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or over else {}
+                yield Progress(self.name, done, stage.steps, shown)
+                if done % config.validate_every == 0 or over:
+                    yield self.validated(self._evaluated_stages(over and last_one))
+                kind = CheckpointDue if done % config.checkpoint_every == 0 or over else SafePoint
+                yield kind(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
 
     def _loader(self, batch: int, host: int = 0, hosts: int = 1) -> Loader:
         settings = dataclasses.replace(self.config.loader(batch), workers=self._workers)

@@ -39,12 +39,14 @@ def pretrain(
     command: str,
     workers: int = 0,
     settings: Mapping[str, Any] = types.MappingProxyType({}),
+    restart: bool = False,
 ) -> pathlib.Path:
     """Train from these weights and return the folder of the model.
 
     settings: by dotted names the values that tell this run from others, as `RunFolder.claim` takes them.
-    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, once the
-    update that it fell into, with its evaluation where one is due, is saved.
+    restart: begin at zero where the run's checkpoints are lost, as `Checkpoints.restore_newest` takes it.
+    Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, or Ctrl-C to
+    its only one, once the update that it fell into, with its evaluation where one is due, is saved.
     """
     check_data(config)
     perceptual = (
@@ -56,20 +58,22 @@ def pretrain(
     with claim, stopping as stop:
         hosts.wait_for_all("run folder")
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
-            lines = _go_on(trainer, checkpoints)
+            lines = _go_on(trainer, checkpoints, restart)
             if hosts.is_first():
                 keep_first(folder.metrics, lines)
                 with ProgressDisplay() as display, Metrics(folder.metrics) as metrics:
                     if trainer.step:
                         display.message(f"going on from update {trainer.step} of {folder.path}")
-                    for event in trainer.events():
-                        _record(event, trainer, folder, metrics, checkpoints, display)
-                        _end_if_asked(event, trainer, checkpoints, metrics.lines, stop)
+                    with contextlib.closing(trainer.events()) as events:
+                        for event in events:
+                            _record(event, trainer, folder, metrics, checkpoints, display)
+                            _end_if_asked(event, trainer, checkpoints, metrics.lines, stop)
             else:
-                for event in trainer.events():
-                    if isinstance(event, CheckpointDue):
-                        _save(event, trainer, checkpoints, lines)
-                    _end_if_asked(event, trainer, checkpoints, lines, stop)
+                with contextlib.closing(trainer.events()) as events:
+                    for event in events:
+                        if isinstance(event, CheckpointDue):
+                            _save(event, trainer, checkpoints, lines)
+                        _end_if_asked(event, trainer, checkpoints, lines, stop)
         whole = trainer.whole_params()
         if hosts.is_first():
             WorldModel(config.world_model, whole).save(folder.model)
@@ -77,19 +81,20 @@ def pretrain(
     return folder.model
 
 
-def _go_on(trainer: Trainer, checkpoints: Checkpoints) -> int:
+def _go_on(trainer: Trainer, checkpoints: Checkpoints, restart: bool) -> int:
     """Take the newest checkpoint if there is one; returns how many lines of metrics it knows of."""
-    steps = checkpoints.steps()
-    if not steps:
+    with ProgressDisplay() as display:
+        restored = checkpoints.restore_newest(trainer.prepare, display.message, restart)
+    if restored is None:
+        if trainer.stages:
+            trainer.prepare(1)  # what was damaged may have been of the second stage
         return 0
-    restored = checkpoints.restore(trainer.prepare(steps[-1]))
-    assert restored is not None  # there is a checkpoint
     trainer.restore(restored.step, restored.state, restored.extra["loader"])
     return restored.extra["metrics_lines"]
 
 
 def _end_if_asked(event, trainer: Trainer, checkpoints: Checkpoints, lines: int, stop: StopRequest) -> None:
-    """Raise Preempted after a SIGTERM, at moments from which the run goes on exactly."""
+    """Raise Preempted where that was asked for, at moments from which the run goes on exactly."""
     if isinstance(event, SafePoint):
         stop.made = hosts.asked_to_end(stop.made, trainer.step)
         if stop.made and not isinstance(event, CheckpointDue):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ def fill(
     total = math.ceil(count / BATCH) * BATCH
     if len(folder) >= total:
         return
-    with folder.growing():
+    with folder.growing(), contextlib.closing(loader):
         _need_room(folder, total - len(folder), loader, config)
         loader.skip_to(len(folder) // BATCH)
         while (done := len(folder)) < total:
@@ -52,7 +53,6 @@ def fill(
                 made.append((np.asarray(tokens_bl), batch.actions_bta, batch.rewards_bt))
                 yield Progress(PHASE, done + batch_end, total)
             folder.append(TokenSegments(*map(np.concatenate, zip(*made, strict=True))))
-    loader.close()
 
 
 def _need_room(folder: TokenFolder, segments: int, loader: Loader, config: WorldModelConfig) -> None:

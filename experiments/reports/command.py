@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.errors import UsageError
+from experiments.runs.outputs import check_output, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,13 +27,16 @@ def report(arguments: Sequence[str], description: str) -> int:
     from experiments.reports.tables import as_csv
     from experiments.runs.run_folder import RunFolder, write_atomically
 
+    for path in (options.csv, options.out):
+        if path is not None:
+            check_output(path)
     folders = [RunFolder(path) for path in options.run]
     if options.csv:
         table = as_csv(folders)
-        with _writing(options.csv):
+        with writing(options.csv):
             options.csv.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(options.csv, table)
-    with _writing(options.out or options.run[0]):
+    with writing(options.out or options.run[0]):
         written = write_report(folders, options.out)
     print(written)
     return 0
@@ -49,6 +52,7 @@ def curves(arguments: Sequence[str], description: str) -> int:
     options = parser.parse_args(arguments)
     from experiments.reports import curves
 
+    check_output(options.out)
     rows = [row for path in options.table for row in curves.read_table(path)]
     _save(curves.draw(rows, options.over, options.of), options.out)
     print(curves.as_text(curves.summarize(rows)))
@@ -70,6 +74,7 @@ def adaptation(arguments: Sequence[str], description: str) -> int:
     )
     parser.add_argument("--of", choices=adaptation.MEASURES, default="mse", help=what)
     options = parser.parse_args(arguments)
+    check_output(options.out)
     rows = [row for path in options.table for row in adaptation.read_table(path, options.of)]
     text, figure = adaptation.as_text(rows, options.of), adaptation.draw(rows, options.of)
     _save(figure, options.out)
@@ -83,15 +88,6 @@ def _save(figure: Figure, path: pathlib.Path) -> None:
     kinds = sorted(figure.canvas.get_supported_filetypes())
     if path.suffix[1:].lower() not in kinds:
         raise UsageError(f"{path} is no name for a picture: it ends in one of {', '.join(kinds)}, as in curves.png")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-    """Raises UsageError where the file that the block writes cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error}") from error

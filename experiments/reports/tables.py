@@ -139,12 +139,20 @@ def _read_evaluation(folder: RunFolder) -> dict[str, Any]:
         for name in EVALUATED:
             values = found["metrics"].get(name, {})
             row |= {
-                f"best_{name}": values.get(f"best_of_{samples}", ""),
-                f"copy_last_{name}": values.get("copy_last", ""),
+                f"best_{name}": _number(values, f"best_of_{samples}"),
+                f"copy_last_{name}": _number(values, "copy_last"),
             }
         return row
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: 'ivideogpt evaluate {folder.path}' writes it again") from error
+
+
+def _number(values: Mapping[str, Any], name: str) -> float | str:
+    """A measured value; nothing where it was not measured."""
+    value = values.get(name, "")
+    if value != "" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError(f"{name} is {value!r}")
+    return value
 
 
 def as_csv(folders: Sequence[RunFolder]) -> str:

@@ -2,18 +2,23 @@
 
 A state is any pytree of arrays, optax states and typed random keys among them. It is stored as numbered leaves beside a
 table of their names, shapes and dtypes; the structure itself comes from the target a reader passes. So a checkpoint
-does not depend on how orbax treats a container, and a mismatch is found and named before anything is read.
+does not depend on how orbax treats a container, and a mismatch is found and named before anything is read. The table
+also holds a checksum of every leaf: nothing is taken that is not as it was written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import logging
 import math
 import os
 import pathlib
+import re
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import absl.logging
@@ -25,6 +30,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from experiments.errors import UserError
 from experiments.runs import hosts
+from experiments.runs.run_folder import write_atomically
 
 PyTree = Any
 
@@ -41,6 +47,10 @@ UNFINISHED = ".orbax-checkpoint-tmp"
 
 class CheckpointError(UserError, ValueError):
     """A checkpoint that does not fit or cannot be read; the message names it and says what is wrong."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not as it was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +71,15 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike, keep: int = 2, read_only: bool = False):
         _quiet()
         self.folder = pathlib.Path(folder).absolute()
+        self._known = self.folder.with_name(f".{self.folder.name}.newest")  # outlives the folder
+        self._written: int | None = None
         if not read_only:
             if hosts.is_first():
                 self._remove_parts()
+                self._check_scores(mend=True)
             hosts.wait_for_all("checkpoints")
+        else:
+            self._check_scores(mend=False)
         policies = [LatestN(keep), BestN(get_metric_fn=_score, n=1)]
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -93,6 +108,12 @@ class Checkpoints:
             if UNFINISHED in place.name or (place.name.isdigit() and not _whole(place)):
                 shutil.rmtree(place)
 
+    def _check_scores(self, mend: bool) -> None:
+        """Orbax reads all scores when it opens the folder, and none of them decides how a run goes on."""
+        for place in self.folder.glob("[0-9]*"):
+            if place.name.isdigit() and _whole(place):
+                _check_score(place, mend)
+
     def save(self, step: int, state: PyTree, extra: Mapping[str, Any], score: float | None = None) -> None:
         """Start writing checkpoint `step`. The state may be donated or changed as soon as this returns.
 
@@ -103,15 +124,23 @@ class Checkpoints:
         table = _table(state)
         leaves = {f"{i:06d}": _data(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         self._need_room(step, sum(leaf.nbytes for leaf in leaves.values()))
+        digests = [_digest(leaf) for leaf in leaves.values()]
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.PyTreeSave(leaves),
-                table=ocp.args.JsonSave({"leaves": table}),
+                table=ocp.args.JsonSave(_seal({"leaves": table, "crc32": digests, "extra": _json_digest(extra)})),
                 extra=ocp.args.JsonSave(dict(extra)),
             ),
             metrics={"score": UNKNOWN if score is None else float(score)},
         )
+        self._note_written()
+        self._written = step
+
+    def _note_written(self) -> None:
+        """Remember, beside the checkpoints, the newest one that is known to be whole."""
+        if self._written is not None and hosts.is_first():
+            write_atomically(self._known, f"{self._written}\n")
 
     def _need_room(self, step: int, size: int) -> None:
         """Orbax finds out in a thread of its own, and says so in hundreds of lines."""
@@ -140,20 +169,61 @@ class Checkpoints:
             described = self._manager.restore(
                 step, args=ocp.args.Composite(table=ocp.args.JsonRestore(), extra=ocp.args.JsonRestore())
             )
-            _refuse_another_structure(place, described["table"]["leaves"], _table(target))
+            table, extra = described["table"], described["extra"]
+            _check_seal(table, extra)
+            _refuse_another_structure(place, table["leaves"], _table(target))
             leaves, structure = jax.tree.flatten(target)
             wanted = {f"{i:06d}": _abstract(leaf) for i, leaf in enumerate(leaves)}
             restore_args = jax.tree.map(_restore_args, wanted)
             read = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore(wanted, restore_args=restore_args))
             )["state"]
+            _check_leaves([read[name] for name in wanted], table)
         except CheckpointError:
             raise
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise CheckpointError(f"{place} is damaged ({reason}); delete it to go on from the one before") from error
+        except Exception as error:  # orbax and what lies under it have an error of their own for each kind of damage
+            raise DamagedCheckpointError(
+                f"{place} is damaged ({_reason(error)}); delete it to go on from the one before"
+            ) from error
         state = structure.unflatten([_like(leaf, read[f"{i:06d}"]) for i, leaf in enumerate(leaves)])
-        return Restored(step, state, dict(described["extra"]))
+        return Restored(step, state, dict(extra))
+
+    def restore_newest(
+        self, target: Callable[[int], PyTree], say: Callable[[str], None], restart: bool = False
+    ) -> Restored | None:
+        """Read the newest checkpoint that is whole; None where there was never one, or none is left to `restart` from.
+
+        target: the structure of a step's state, as `restore` takes it. What is damaged is moved aside, and `say` is
+        told in a sentence. Raises CheckpointError where none is left that is whole, unless `restart`; and, with
+        several processes, where the newest is damaged.
+        """
+        while steps := self.steps():
+            try:
+                return self.restore(target(steps[-1]), steps[-1])
+            except DamagedCheckpointError as error:
+                if jax.process_count() > 1:
+                    raise
+                aside = self._move_aside(steps[-1])
+                say(f"checkpoint {steps[-1]} is damaged ({_reason(error.__cause__)}) and was moved to {aside}")
+        newest = self._known.read_text().strip() if self._known.exists() else None
+        if newest is None:
+            return None
+        if not restart:
+            raise CheckpointError(
+                f"{self.folder} held checkpoints up to {newest} and has none any more that is whole: put them back, or "
+                "begin at zero with --restart"
+            )
+        self._known.unlink()
+        return None
+
+    def _move_aside(self, step: int) -> pathlib.Path:
+        aside = self.folder.with_name(f"{self.folder.name}.damaged") / str(step)
+        aside.parent.mkdir(exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(self.folder / str(step), aside)
+        write_atomically(self._known, f"{step}\n")
+        self._manager.reload()
+        return aside
 
     def steps(self) -> tuple[int, ...]:
         """The whole checkpoints there are, oldest first."""
@@ -168,9 +238,12 @@ class Checkpoints:
     def wait(self) -> None:
         """Return when everything saved is on disk."""
         self._manager.wait_until_finished()
+        self._note_written()
 
     def close(self) -> None:
-        self._manager.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._manager.close)
+            self.wait()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -237,6 +310,55 @@ def _refuse_another_structure(place: pathlib.Path, saved: list[list], wanted: li
             raise CheckpointError(f"{place} holds another state: {was} there, {now} expected")
     if len(saved) != len(wanted):
         raise CheckpointError(f"{place} holds another state: {len(saved)} arrays there, {len(wanted)} expected")
+
+
+def _digest(leaf: Any) -> int | None:
+    """A checksum of an array's bytes; None where this process does not hold all of it."""
+    if not getattr(leaf, "is_fully_addressable", True):
+        return None
+    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
+
+
+def _json_digest(content: Any) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _seal(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with a checksum of itself."""
+    return {**table, "table": _json_digest(table)}
+
+
+def _check_seal(table: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    """Raise ValueError where the table or what lies beside it changed; earlier versions wrote no checksums."""
+    if set(table) == {"leaves"}:
+        return
+    content = {name: value for name, value in table.items() if name != "table"}
+    if table.get("table") != _json_digest(content):
+        raise ValueError("the checksum of its table differs")
+    if table["extra"] != _json_digest(extra):
+        raise ValueError("the checksum of its counts differs")
+
+
+def _check_leaves(read: Sequence[Any], table: Mapping[str, Any]) -> None:
+    for (name, *_), leaf, digest in zip(table["leaves"], read, table.get("crc32", ()), strict="crc32" in table):
+        if digest is not None and _digest(leaf) not in (digest, None):
+            raise ValueError(f"the checksum of {name or 'its state'} differs")
+
+
+def _check_score(place: pathlib.Path, mend: bool) -> None:
+    """Raise DamagedCheckpointError where the score cannot be read, or count it as unknown: nothing goes on from it."""
+    path = place / "metrics" / "metrics"
+    try:
+        float(json.loads(path.read_text())["score"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not mend:
+            raise DamagedCheckpointError(f"{path} is damaged ({_reason(error)})") from error
+        write_atomically(path, json.dumps({"score": UNKNOWN}))
+
+
+def _reason(error: BaseException | None) -> str:
+    """What an error says, without the dumps that libraries append to it."""
+    return re.split(r"\n|: \{|; | \[", str(error), maxsplit=1)[0][:160]
 
 
 def _quiet() -> None:

@@ -23,6 +23,10 @@ STAMPS = ("agent_steps", "env_steps", "wall_seconds")
 """What every line carries besides its own values."""
 
 
+BEGINNING = f'{{"{STAMPS[0]}":'.encode()
+"""Of every line, also of a first one that a kill cut short."""
+
+
 class MetricsError(UserError, ValueError):
     """A metrics file that cannot be read; the message names the file and the line."""
 
@@ -35,8 +39,8 @@ class Metrics:
 
     def __init__(self, path: str | os.PathLike, now: Callable[[], float] = time.monotonic):
         self._path = pathlib.Path(path)
-        _cut_torn_line(self._path)
         lines = read_metrics(self._path)
+        _cut_torn_line(self._path)
         self.lines = len(lines)
         self._now = now
         self._start = now() - (lines[-1]["wall_seconds"] if lines else 0.0)
@@ -74,7 +78,10 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    *whole, torn = path.read_bytes().split(b"\n")
+    if not whole and not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
+        raise MetricsError(f"{path} holds something else than metrics: delete it to go on")
+    for number, raw in enumerate(whole, start=1):
         line = _parse(raw)
         if line is None:
             raise MetricsError(f"{path}, line {number} is damaged: delete that line to go on")

@@ -63,7 +63,10 @@ class RunFolder:
         """
         resolved = plain(config)
         self._refuse_strangers()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(f"{self.path} cannot be made ({error.strerror}); choose another --run-dir") from error
         with self._locked():
             sessions = []
             if self.config.exists():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -23,6 +24,12 @@ def parse_choices(kind: type[Chosen], arguments: Sequence[str]) -> Chosen:
     return tyro.cli(kind, args=words, return_unknown_args=True, add_help=False)[0]
 
 
+def parse_options(kind: type[Chosen], prog: str, description: str, arguments: Sequence[str]) -> Chosen:
+    """All that was typed, as one dataclass. Raises UsageError for values that it refuses itself."""
+    with _refused_values_as_sentences():
+        return tyro.cli(kind, prog=prog, description=description, args=arguments)
+
+
 def parse_settings(
     prog: str, description: str, arguments: Sequence[str], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def parse_settings(
     A default under the name "" or "_..." has its fields typed without a prefix, one under "mbpo" as --mbpo.field.
     Raises UsageError for values that a dataclass itself refuses.
     """
-    with _errors.on_parse_error(_say_what_does_not_fit):
+    with _refused_values_as_sentences():
         return tyro.cli(
             _collector(defaults),
             prog=prog,
@@ -41,9 +48,20 @@ def parse_settings(
         )
 
 
-def _say_what_does_not_fit(event: object) -> None:
+@contextlib.contextmanager
+def _refused_values_as_sentences() -> Iterator[None]:
     """A value that a dataclass refuses is one sentence; other mistakes are told by the parser, with the closest
     names."""
+    with _errors.on_parse_error(_say_what_does_not_fit):
+        try:
+            yield
+        except UsageError:
+            raise
+        except ValueError as error:  # of a dataclass without a prefix, which the parser lets through
+            raise UsageError(str(error)) from error
+
+
+def _say_what_does_not_fit(event: object) -> None:
     if isinstance(event, _errors.InstantiationFailure):
         raise UsageError(event.message)
 

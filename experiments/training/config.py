@@ -12,6 +12,7 @@ from agent.loop import AlgorithmConfig, Schedule
 from experiments.envs.camera import Quality
 from experiments.runs.run_folder import flat, plain
 from experiments.training.algorithms import name_of
+from tokenizer.limits import require_at_least
 
 UNCOMPARED = {"preset", "task", "seed", "pretrained", "schedule.agent_steps", "schedule.evaluation_episodes"}
 """Settings that tables have columns for, and those that runs of one curve may differ in."""
@@ -40,6 +41,10 @@ class Experiment:
     def __post_init__(self):
         if self.num_envs < 1:
             raise ValueError(f"--num-envs is {self.num_envs}, but a run needs at least 1 simulator")
+        require_at_least(0, self, "seed", "demonstrations", "held_out")
+        require_at_least(1, self, "keep_checkpoints")
+        if self.held_out < 1 and self.algorithm.world_model is not None:
+            raise ValueError("held_out is 0, but a world model is evaluated on at least 1 episode of each kind")
 
     def settings_as(self, kind: type[ConfigOf]) -> ConfigOf:
         """The algorithm's settings, for those who know which algorithm it is."""

@@ -38,6 +38,7 @@ def train(
     typed: Collection[str] = (),
     recorded: str | os.PathLike | None = None,
     settings: Mapping[str, Any] = types.MappingProxyType({}),
+    restart: bool = False,
 ) -> pathlib.Path:
     """Run `experiment` in `run_dir` and return the path of its report.
 
@@ -46,8 +47,9 @@ def train(
     recorded: a folder of held-out episodes, which only measure a world model, instead of collecting them.
     typed: dotted names of settings that stand beside those of a pre-trained model, as `resolve` takes them.
     settings: by dotted names the values that tell this run from others, as `RunFolder.claim` takes them.
-    Raises UserError, with one sentence on what to do, and Preempted after a SIGTERM: at the next safe point of the loop
-    (agent.events.SafePoint), once it is saved.
+    restart: begin at zero where the run's checkpoints are lost, as `Checkpoints.restore_newest` takes it.
+    Raises UserError, with one sentence on what to do, and Preempted after a SIGTERM or Ctrl-C: at the next safe point
+    of the loop (agent.events.SafePoint), once it is saved.
     """
     folder, model = RunFolder(run_dir), load_pretrained(experiment)
     env = make_simulator(experiment.task, experiment.render_quality, _resolution(experiment, model))
@@ -72,7 +74,8 @@ def train(
         with contextlib.closing(_simulators(experiment, env)) as envs:
             inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual)
             loop = make_loop(experiment.algorithm, experiment.schedule, inputs)
-            _record_all(loop, checkpoints, folder, display, stop)
+            score = _resume(loop, checkpoints, folder, display, restart)
+            _record_all(loop, Recorder(folder, checkpoints, display, score), stop)
         params = loop.trained_model()
         if wanted is not None and params is not None:
             WorldModel(wanted, params).save(folder.model)
@@ -93,12 +96,9 @@ def _simulators(experiment: Experiment, env: Simulator) -> Simulators:
     return Processes(experiment.num_envs, experiment.task, experiment.render_quality, resolution)
 
 
-def _record_all(
-    loop: Loop[Any], checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay, stop: StopRequest
-) -> None:
-    """The run from its newest checkpoint to its end, or to the safe point after a request to stop."""
-    score = _resume(loop, checkpoints, folder, display)
-    with Recorder(folder, checkpoints, display, score) as recorder:
+def _record_all(loop: Loop[Any], recorder: Recorder, stop: StopRequest) -> None:
+    """The run from where it is to its end, or to the safe point after a request to stop."""
+    with recorder:
         for event in loop.events():
             recorder.record(event)
             if stop.made and isinstance(event, SafePoint):
@@ -106,10 +106,12 @@ def _record_all(
                 stop.refuse_to_go_on(f"saved at agent step {event.clock.agent_steps}")
 
 
-def _resume(loop: Loop[Any], checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay) -> float | None:
+def _resume(
+    loop: Loop[Any], checkpoints: Checkpoints, folder: RunFolder, display: ProgressDisplay, restart: bool
+) -> float | None:
     """Take the latest checkpoint, and forget what metrics.jsonl says of the time after it; returns its score."""
     start = loop.snapshot()
-    restored = checkpoints.restore(start.arrays)
+    restored = checkpoints.restore_newest(lambda step: start.arrays, display.message, restart)
     if restored is None:
         keep_first(folder.metrics, 0)
         return None

@@ -226,3 +226,73 @@ def test_a_reward_is_earned_by_an_action_and_belongs_to_the_frame_that_it_arrive
     assert arriving.tolist() == [0, 1, 2, 3, 4, 5] and len(arriving) == len(episode.frames)
     np.testing.assert_array_equal(rewards_of_actions(arriving), episode.rewards)
     np.testing.assert_array_equal(segment(episode, 1, 3)[2], arriving[1:4])
+
+
+def damaged(path, content: bytes) -> list[bytes]:
+    """A file that is cut short, empty, something else, or has one flipped bit."""
+    flips = []
+    for place in range(0, len(content), max(len(content) // 40, 1)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        flips.append(bytes(flipped))
+    return [content[: len(content) // 2], content[:-1], b"", b"rubbish" * 100, *flips]
+
+
+def test_an_episode_file_is_as_it_was_written_or_refused_in_one_sentence(tmp_path, make_episode):
+    """Faults 8 and 14: one flipped bit ended in a zlib.error."""
+    path = tmp_path / "0.npz"
+    save_episode(path, make_episode())
+    refused = 0
+    for content in damaged(path, path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            for name, array in vars(load_episode(path)).items():  # bits that say nothing, such as a date's
+                np.testing.assert_array_equal(array, vars(make_episode())[name])
+        except EpisodeError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("kind", ["an array", "pickled", "numbers by name", "too few dimensions"])
+def test_what_is_no_episode_is_refused_in_one_sentence(tmp_path, kind):
+    """Fault 14: a plain .npy ended in a TypeError."""
+    path = tmp_path / "0.npz"
+    with open(path, "wb") as file:
+        if kind == "an array":
+            np.save(file, np.zeros(3))
+        elif kind == "pickled":
+            np.savez(file, frames=np.array([{}], object), actions=0, rewards=0, successes=0)
+        elif kind == "numbers by name":
+            np.savez(file, frames=1, actions=2, rewards=3, successes=4)
+        else:
+            np.savez(file, frames=np.zeros(3, np.uint8), actions=2.0, rewards=3, successes=4)
+    with pytest.raises(EpisodeError) as error:
+        load_episode(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.savez, np.savez_compressed])
+def test_an_imagined_rollout_is_as_it_was_written_or_refused_in_one_sentence(tmp_path, kind):
+    """Fault 8: one that was cut or missing ended in BadZipFile or FileNotFoundError."""
+    replay = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
+    replay.add(0, *_rollout(7))
+    path, refused = tmp_path / "000000.npz", 0
+    for content in damaged(path, path.read_bytes()):
+        path.write_bytes(content)
+        again = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
+        try:
+            again.reload(1)
+        except EpisodeError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+            refused += 1
+        else:
+            for name, array in replay.rollouts[0].items():
+                np.testing.assert_array_equal(again.rollouts[0][name], array)
+    assert refused > 20
+    kind(path, frames=np.zeros(1))
+    with pytest.raises(EpisodeError, match=r"holds frames, expected frames, actions and rewards"):
+        replay.reload(1)
+    path.unlink()
+    with pytest.raises(EpisodeError, match=r"000000.npz: no such file"):
+        replay.reload(1)

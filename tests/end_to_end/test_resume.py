@@ -22,7 +22,9 @@ def whole_checkpoints(run: pathlib.Path) -> list[str]:
     return [path.name for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
 
 
-def test_a_killed_run_ends_like_one_that_was_never_stopped(tmp_path, finished_run):
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)])
+def test_a_killed_run_ends_like_one_that_was_never_stopped(tmp_path, finished_run, number, name, code):
+    """Fault 7: Ctrl-C saved nothing."""
     run, moment = tmp_path / "killed", random.Random()
     session = start(run, "debug", [])
     wait_until(lambda: len(episodes_of(run)) > 1, session)  # the demonstration and a first episode
@@ -36,9 +38,9 @@ def test_a_killed_run_ends_like_one_that_was_never_stopped(tmp_path, finished_ru
     session = start(run, "debug", [])
     wait_until(lambda: whole_checkpoints(run) and begun in log_of(run).read_text(), session)
     time.sleep(moment.uniform(0, 1))
-    session.send_signal(signal.SIGTERM)
-    assert session.wait(timeout=60) == 143, log_of(run).read_text()
-    assert "stopped by SIGTERM, saved at agent step" in log_of(run).read_text()
+    session.send_signal(number)
+    assert session.wait(timeout=60) == code, log_of(run).read_text()
+    assert f"stopped by {name}, saved at agent step" in log_of(run).read_text()
 
     finish(run, "debug", [])
     assert "going on from agent step" in log_of(run).read_text()

@@ -145,6 +145,21 @@ def test_actions_beyond_the_limits_count_as_the_limits(make):
     np.testing.assert_array_equal(*rewards)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_actions_that_are_no_numbers_are_refused_and_the_episode_stays(make, bad):
+    """Fault 5: NaN gave rewards of NaN."""
+    env, reference = make(), make()
+    for each in (env, reference):
+        each.reset(seed=1)
+    actions = np.zeros(env.action_space.shape, np.float32)
+    actions[1, 2] = bad
+    with pytest.raises(ValueError, match=r"that are not finite \(1 of them, the first at \[1, 2\]\)"):
+        env.step(actions)
+    (frames, rewards, *_), (frames_, rewards_, *_) = (each.step(np.zeros_like(actions)) for each in (env, reference))
+    np.testing.assert_array_equal(frames, frames_)
+    np.testing.assert_array_equal(rewards, rewards_)
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_gymnasiums_statistics_count_returns_and_lengths(make, mode):
     rows = play(RecordEpisodeStatistics(make(autoreset_mode=mode)), HORIZON)

@@ -181,3 +181,61 @@ def test_a_configuration_survives_json_and_unknown_names_are_refused(config):
     assert from_plain(TokenizerConfig, plain["tokenizer"]) == config.tokenizer
     with pytest.raises(ValueError, match="TransformerConfig has no depth"):
         from_plain(WorldModelConfig, {"transformer": {"depth": 3}})
+
+
+@pytest.mark.parametrize("name", [folder.TOKENIZER, folder.TRANSFORMER])
+def test_weights_that_changed_since_they_were_written_are_refused(saved, name):
+    """Fault 8: every flipped bit was taken."""
+    path = saved / name
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{path.name}: changed since it was written"):
+        WorldModel.from_pretrained(saved)
+    document = json.loads((saved / folder.CONFIG).read_text())
+    del document[folder.CHECKSUMS]
+    (saved / folder.CONFIG).write_text(json.dumps(document))
+    WorldModel.from_pretrained(saved)  # as earlier versions wrote it
+
+
+def test_weights_that_are_no_numbers_are_refused(saved):
+    """Fault 14: NaN was taken."""
+    tensors = load_file(saved / TRANSFORMER)
+    tensors["llm.lm_head.weight"][3, 4] = np.nan
+    save_file(tensors, saved / TRANSFORMER)
+    (saved / folder.CONFIG).write_text(json.dumps(_without_checksums(saved)))
+    with pytest.raises(ValueError, match=r"tensor 'llm.lm_head.weight' holds numbers that are not finite"):
+        WorldModel.from_pretrained(saved)
+
+
+def _without_checksums(saved: pathlib.Path) -> dict:
+    document = json.loads((saved / folder.CONFIG).read_text())
+    del document[folder.CHECKSUMS]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "said"),
+    [
+        ("transformer", "max_positions", "x", "max_positions is 'x', expected a whole number"),
+        ("transformer", "max_positions", 1.5, "max_positions is 1.5, expected a whole number"),
+        ("transformer", "max_positions", -3, "max_positions is -3, expected at least 1"),
+        ("transformer", "dropout", True, "dropout is True, expected a number"),
+        ("transformer", "dropout", float("nan"), "dropout is nan, expected a number"),
+        ("transformer", "reward_head", 1, "reward_head is 1, expected true or false"),
+        ("transformer", "compute_dtype", "int3", "compute_dtype is 'int3', expected 'float32' or 'bfloat16'"),
+        ("tokenizer", "channels", [8, "x"], r"channels is \[8, 'x'\], expected a list, each a whole number"),
+        ("tokenizer", "motion_floor", "x", "motion_floor is 'x', expected a number or null"),
+        (None, "tokenizer", 1e308, r"tokenizer is 1e\+308, expected settings by their names"),
+        (None, "transformer", None, "transformer is None, expected settings by their names"),
+        (None, "sha256", ["x"], "sha256 is not what holds the checksums of the weights"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_by_its_name(saved, part, name, value, said):
+    """Fault 14: text was taken for a number, and a number for settings."""
+    path = saved / folder.CONFIG
+    document = json.loads(path.read_text())
+    (document if part is None else document[part])[name] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=rf"world_model.json: {said}$"):
+        WorldModel.from_pretrained(saved)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from agent.replay import StoredArrays
 from experiments.data.converters.source import ConvertOptions, EpisodeRef, Source, find_files, name_of, shrink_all
 from experiments.data.recording import DataError, Recording, make_recording, of_episode
 from experiments.envs.published_episodes import read_episode
@@ -30,9 +32,8 @@ def open_arrays(source: pathlib.Path, options: ConvertOptions) -> Source:
 
 
 def _read(path: pathlib.Path, options: ConvertOptions) -> Recording:
-    with np.load(path, allow_pickle=False) as file:
-        keys = set(file.files)
-    return _episode(path, options) if keys & {"frames", "observation"} else _video(path, keys, options)
+    arrays = StoredArrays(path)
+    return _episode(path, options) if arrays.keys() & {"frames", "observation"} else _video(arrays, options)
 
 
 def _episode(path: pathlib.Path, options: ConvertOptions) -> Recording:
@@ -40,12 +41,12 @@ def _episode(path: pathlib.Path, options: ConvertOptions) -> Recording:
     return of_episode(dataclasses.replace(episode, frames=shrink_all(episode.frames, options.resolution)))
 
 
-def _video(path: pathlib.Path, keys: set[str], options: ConvertOptions) -> Recording:
+def _video(arrays: Mapping[str, np.ndarray], options: ConvertOptions) -> Recording:
+    keys = arrays.keys()
     image_key = options.image_key or next((key for key in IMAGES if key in keys), None)
-    if image_key not in keys:
+    if image_key is None or image_key not in keys:
         raise DataError(f"it has no {image_key or 'image'}, only {', '.join(sorted(keys))}: choose with --image-key")
     action_keys = ("action",) if options.action_keys is None else options.action_keys
-    with np.load(path, allow_pickle=False) as file:
-        frames = shrink_all(file[image_key], options.resolution)
-        actions = [file[key].reshape(len(file[key]), -1) for key in action_keys if key in keys or options.action_keys]
+    frames = shrink_all(arrays[image_key], options.resolution)
+    actions = [arrays[key].reshape(len(arrays[key]), -1) for key in action_keys if key in keys or options.action_keys]
     return make_recording(frames, np.concatenate(actions, axis=1) if actions else None)

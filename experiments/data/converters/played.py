@@ -13,6 +13,7 @@ from experiments.data.converters.source import EpisodeRef, Source
 from experiments.data.recording import DataError, Recording, of_episode
 from experiments.envs.demonstrations import TRIES, random_episode, scripted_episode
 from experiments.envs.simulator import Simulator
+from tokenizer.limits import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Collection:
     noise: float = 0.5
     """Standard deviation of that noise; actions are in [-1, 1]."""
     seed: int = 0
+
+    def __post_init__(self):
+        require_at_least(0, self, "scripted", "noisy", "random", "noise", "seed")
 
     @property
     def episodes(self) -> int:

@@ -1,6 +1,7 @@
 """Data sets of Meta-World that are played here: what an episode depends on, and that nothing is played twice."""
 
 import queue
+import threading
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from experiments.data.recording import DataError  # noqa: E402
 from experiments.data.store import Store  # noqa: E402
 from experiments.envs.metaworld import MetaWorld  # noqa: E402
 from experiments.envs.simulator import PixelSimulator  # noqa: E402
+from experiments.runs.preemption import Preempted  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,25 @@ def test_a_task_without_a_scripted_policy_has_random_episodes_alone_and_that_is_
     assert (sum(each.done for each in tallies), sum(each.left_out for each in tallies)) == (2, 3)
     with pytest.raises(DataError, match="knob: none of the episodes that were asked for can be played"):
         collect._collect(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), told)
+
+
+def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_path, monkeypatch):
+    """Fault 7: every episode of a shard that was not whole yet was lost."""
+    played = []
+
+    class Counted(Knob):
+        def _begin(self, seed):
+            played.append(seed)
+            super()._begin(seed)
+
+    monkeypatch.setattr(collect, "make_simulator", lambda *_: Counted())
+    one, asked = collect.TaskSet("knob", tmp_path / "knob", Collection(0, 0, 3)), threading.Event()
+    asked.set()
+    with pytest.raises(Preempted):
+        collect._collect(one, queue.Queue(), asked)
+    assert len(played) == 1
+    assert "3 episodes with 1 numbers an action and rewards, 0 skipped" in collect._collect(one, queue.Queue())
+    assert len(played) == len(set(played)) == 3
 
 
 def test_a_policy_that_always_fails_is_a_broken_episode_with_its_reason(env, monkeypatch):

@@ -80,6 +80,81 @@ def test_a_command_that_is_killed_from_outside_goes_on(ivideogpt, make_episode, 
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+SLOWLY = """
+import sys, time
+from experiments import cli
+from experiments.data import convert
+
+add = convert._take
+def slowly(*arguments):
+    add(*arguments)
+    print("one", flush=True)
+    time.sleep(0.2)
+convert._take = slowly
+sys.argv = ["ivideogpt", "convert-data", "npz", *sys.argv[1:]]
+cli.main()
+"""
+"""Converts, and says so after each episode."""
+
+
+@pytest.mark.parametrize(("number", "name", "code"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 143)])
+def test_a_command_that_is_asked_to_end_keeps_every_episode(
+    ivideogpt, make_episode, tmp_path, contents, number, name, code
+):
+    """Fault 7: Ctrl-C lost all that was not in a whole shard yet, here everything."""
+    for episode in range(8):
+        save_episode(tmp_path / "in" / f"{episode:03d}.npz", make_episode(offset=episode))
+    typed = [tmp_path / "in", tmp_path / "out"]
+    with subprocess.Popen([sys.executable, "-c", SLOWLY, *typed], stdout=-1, stderr=-1, text=True) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    said = [line for line in err.splitlines() if line.startswith("ivideogpt: ")]
+    kept = 3 + out.count("one")
+    assert said == [f"ivideogpt: stopped by {name}, with {kept} episodes done; the same command goes on from there"]
+    assert kept < 8
+    for episode in range(2):  # which a conversion that goes on does not read again
+        (tmp_path / "in" / f"{episode:03d}.npz").write_bytes(b"broken")
+    assert ivideogpt("convert-data", "npz", *typed).code == 0
+    for episode in range(2):
+        save_episode(tmp_path / "in" / f"{episode:03d}.npz", make_episode(offset=episode))
+    assert ivideogpt("convert-data", "npz", tmp_path / "in", tmp_path / "whole").code == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not (tmp_path / "out" / ".tmp").exists()
+
+
+def test_what_a_kill_cuts_short_is_kept_up_to_its_last_whole_recording(tmp_path, make_store, numbered, contents):
+    """Fault 7: wherever the file of a shard that is not whole ends, it ends like one that was never stopped."""
+    whole = make_store([5, 20, 3], shard_bytes=10**9)
+    with pytest.raises(KeyboardInterrupt), StoreWriter(tmp_path / "killed", {"name": "set"}, 10**9) as writer:
+        writer.add("0", numbered(0, 5))
+        writer.add("1", numbered(1, 20))
+        raise KeyboardInterrupt
+    (spool,) = (tmp_path / "killed" / ".tmp").iterdir()
+    raw, lengths = spool.read_bytes(), [5, 20, 3]
+    flipped = raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:]
+    for left, kept in [(raw, 2), (raw[:-1], 1), (flipped, 1), (raw[:10], 0), (b"", 0)]:
+        folder = tmp_path / f"{len(left)}-{kept}"
+        shutil.copytree(tmp_path / "killed", folder)
+        (folder / ".tmp" / spool.name).write_bytes(left)
+        with StoreWriter(folder, {"name": "set"}, 10**9) as writer:
+            assert writer.done == {str(number) for number in range(kept)}
+            for number in range(kept, 3):
+                writer.add(str(number), numbered(number, lengths[number]))
+            writer.finish()
+        assert contents(folder) == contents(whole.folder)
+
+
+def test_what_was_kept_belongs_to_its_settings(tmp_path, numbered):
+    with pytest.raises(KeyboardInterrupt), StoreWriter(tmp_path / "set", {"side": 4}) as writer:
+        writer.add("0", numbered(0, 5))
+        raise KeyboardInterrupt
+    with StoreWriter(tmp_path / "set", {"side": 8}) as writer:
+        assert not writer.done
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte."""

@@ -1,8 +1,9 @@
 """Files of the published code are episodes like ours."""
 
 import numpy as np
+import pytest
 
-from agent.replay import save_episode
+from agent.replay import EpisodeError, save_episode
 from experiments.envs.published_episodes import read_episode
 
 
@@ -24,3 +25,14 @@ def test_our_own_files_are_read_by_the_same_function(tmp_path, make_episode):
     episode = make_episode()
     save_episode(tmp_path / "own.npz", episode)
     np.testing.assert_array_equal(read_episode(tmp_path / "own.npz").frames, episode.frames)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_an_action_that_is_no_number_is_refused(tmp_path, bad):
+    """Fault 14: infinity was clipped to 1 and taken."""
+    actions = np.zeros((4, 4), np.float32)
+    actions[2, 1] = bad
+    path = tmp_path / "odd.npz"
+    np.savez(path, observation=np.zeros((4, 9, 8, 8), np.uint8), action=actions, reward=np.zeros(4, np.float32))
+    with pytest.raises(EpisodeError, match="'action' holds numbers that are not finite"):
+        read_episode(path)

@@ -17,7 +17,7 @@ from experiments.data.recording import DataError, make_recording
 from experiments.data.segments import members
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
-from experiments.errors import UsageError
+from experiments.errors import UsageError, UserError
 from experiments.evaluation import command as evaluation
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
@@ -159,6 +159,24 @@ def test_recordings_that_do_not_fit_are_refused_with_what_is_wrong(recordings):
         cut_segments(recording_set([("still", make_recording(np.zeros((4, 16, 16, 3), np.uint8)))]), CONFIG, 2, 1)
     with pytest.raises(DataError, match="no such data set"):
         read_recordings([DatasetSpec(pathlib.Path("nowhere"))], "validation")
+
+
+@pytest.mark.parametrize("kind", ["an array", "pickled", "no picture", "rubbish"])
+def test_a_file_that_is_no_episode_is_one_sentence_with_its_name(tmp_path, kind):
+    """Fault 14: a pickled .npz that predict was given ended in a traceback."""
+    path = tmp_path / "odd.npz"
+    with open(path, "wb") as file:
+        if kind == "an array":
+            np.save(file, np.zeros(3))
+        elif kind == "pickled":
+            np.savez(file, image=np.array([{}], object))
+        elif kind == "no picture":
+            np.savez(file, image=np.zeros(3))
+        else:
+            file.write(b"rubbish")
+    with pytest.raises(UserError, match=r"odd\.npz") as error:
+        read_recordings([DatasetSpec(path)], "validation")
+    assert "\n" not in str(error.value)
 
 
 def command(monkeypatch, capsys, *typed) -> tuple[int, str, str]:

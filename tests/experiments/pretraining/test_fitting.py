@@ -100,3 +100,19 @@ def test_weights_fit_other_context_frames_and_data_without_rewards_and_no_other_
     with pytest.raises(ValueError, match="its action size can grow, not become 2"):
         smaller = dataclasses.replace(DEBUG.transformer, action_size=2)
         world_model.fit_params(DEBUG, params, dataclasses.replace(DEBUG, transformer=smaller))
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["--tokenizer.steps", "-5"], "steps is -5, expected at least 0"),
+        (["--tokenizer.batch", "0"], "batch is 0, expected at least 1"),
+    ],
+)
+def test_pretrain_says_in_one_sentence_what_it_cannot_use(ivideogpt, data, tmp_path, typed, sentence):
+    """Faults 12 and 14: the first ended as a success, with a model that nobody had trained."""
+    said = ivideogpt(
+        "pretrain", "tokenizer", "--preset", "debug", "--data", data, "--run-dir", tmp_path / "run", *typed
+    )
+    assert (said.code, said.sentence) == (2, f"ivideogpt: {sentence}")
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 not."""
 
 import dataclasses
+import shutil
 import sys
 
 import jax
@@ -20,6 +21,7 @@ from experiments.pretraining import run
 from experiments.pretraining.command import MODES
 from experiments.pretraining.config import Stage
 from experiments.pretraining.mesh import MeshConfig
+from experiments.runs.checkpoints import CheckpointError
 from experiments.runs.metrics_log import read_metrics
 from world_model import WorldModel
 
@@ -214,3 +216,31 @@ def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, 
         folder = write_set(tmp_path / name, actions, rewards)
         with pytest.raises(UsageError, match=sentence):
             run.check_data(dataclasses.replace(config, data=(DatasetSpec(folder),)))
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    config, params, whole, tmp_path, monkeypatch, capsys
+):
+    """Fault 8: other weights were taken, and the run ended otherwise. Without any checkpoint it began at zero."""
+    folder = tmp_path / "run"
+    stopped_at(6, config, params, folder, monkeypatch)  # in the second stage; the checkpoint before is of the first
+    checkpoints = folder / "checkpoints"
+    steps = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+    assert len(steps) > 1
+    largest = max((checkpoints / str(steps[-1]) / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    run.pretrain(config, params, folder, "")
+    said = capsys.readouterr().err
+    assert f"checkpoint {steps[-1]} is damaged" in said
+    assert f"going on from update {steps[-2]} of" in said
+    assert values(folder) == values(whole)
+    assert same(WorldModel.from_pretrained(folder / "model").params, WorldModel.from_pretrained(whole / "model").params)
+    for path in checkpoints.iterdir():
+        shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match="--restart"):
+        run.pretrain(config, params, folder, "")
+    assert values(folder) == values(whole)
+    run.pretrain(config, params, folder, "", restart=True)
+    assert values(folder) == values(whole)

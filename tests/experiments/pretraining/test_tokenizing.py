@@ -126,6 +126,25 @@ def test_what_is_damaged_or_belongs_to_others_is_one_sentence(kept, tmp_path):
         TokenFolder(tmp_path / "mine", {})
 
 
+def test_no_flipped_bit_of_kept_tokens_is_taken(kept):
+    """Fault 8."""
+    path, refused = kept.folder / "00001.safetensors", 0
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 5):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            again = TokenFolder(kept.folder, {"a": 1})
+            read = [again[index] for index in range(len(again))]
+        except DataError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:  # a space of the header, or what nobody reads of it
+            assert [tokens.tolist() for tokens, *_ in read] == [[number] * 5 for number in range(7)]
+    assert refused > 100
+
+
 def test_settings_that_do_not_fit_are_refused(config):
     with pytest.raises(UsageError, match="--tokens is for training a transformer"):
         run.check_data(dataclasses.replace(config, tokens="somewhere", transformer=Stage(0, 2)))

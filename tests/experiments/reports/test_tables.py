@@ -24,7 +24,7 @@ def train_settings(monkeypatch):
     """What `ivideogpt train` with these words hands to the run as its settings."""
     given = []
     monkeypatch.setattr(rendering, "choose_backend", lambda: None)
-    monkeypatch.setattr("experiments.training.run.train", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr("experiments.training.run.train", lambda *arguments, restart: given.append(arguments[-1]))
 
     def settings(*words):
         assert cli.run(["train", "--preset", "debug", *words]) == 0
@@ -52,7 +52,7 @@ def test_a_training_run_is_told_the_settings_that_were_typed_under_their_own_nam
 
 def test_a_fine_tuning_run_is_told_its_settings_and_what_it_is(monkeypatch, tmp_path):
     given = []
-    monkeypatch.setattr("experiments.pretraining.command.run", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr("experiments.pretraining.command.run", lambda *arguments, restart: given.append(arguments))
     words = ["--data", str(write_set(tmp_path / "set")), "--preset", "debug", "--run-dir", str(tmp_path / "run")]
     words += ["--seed", "1", "--trajectories", "2", "--transformer.steps", "3", "--transformer.batch", "5"]
     assert cli.run(["pretrain", "tokenizer", *words, "--no-augmentation"]) == 0
@@ -132,7 +132,9 @@ def test_a_damaged_run_is_refused_in_a_sentence_that_names_the_file(tmp_path):
         tables.rows(write_run(tmp_path / "a", lacking))
     run = write_training(tmp_path / "b", transformer=1)
     (run.path / "evaluation").mkdir()
-    for text in ("{", "[]", json.dumps({"protocol": {}}), json.dumps({"protocol": {"samples": 1}, "metrics": 3})):
+    odd = {"protocol": {"samples": 1}, "metrics": {"mse": {"best_of_1": ["x"]}}}
+    texts = ("{", "[]", json.dumps({"protocol": {}}), json.dumps({"protocol": {"samples": 1}, "metrics": 3}))
+    for text in (*texts, json.dumps(odd), "[" * 10**5, "\x00\xff"):  # the last three: fault 14
         (run.path / "evaluation" / "evaluation.json").write_text(text)
         with pytest.raises(RunFolderError, match=r"evaluation\.json is damaged: 'ivideogpt evaluate"):
             tables.rows(run)

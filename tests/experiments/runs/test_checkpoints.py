@@ -184,3 +184,117 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(tmp_path, m
             checkpoints.save(2, learner(), {})
         assert checkpoints.steps() == (1,)
         assert_same(checkpoints.restore(learner(1)).state, learner())
+
+
+def flip(path: pathlib.Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
+def states(step: int) -> Learner:
+    return learner(step, width=300)
+
+
+def files_of(place: pathlib.Path) -> list[pathlib.Path]:
+    """What a checkpoint's state and its neighbours are read from."""
+    return [path for path in sorted(place.rglob("*")) if path.is_file() and path.stat().st_size]
+
+
+def test_no_flipped_bit_gives_another_state(tmp_path):
+    """Fault 8: a flipped bit in an array was taken, and the run went on with other weights."""
+    with Checkpoints(tmp_path / "whole") as checkpoints:
+        checkpoints.save(1, states(1), {"counts": [1, 2]})
+    noticed = 0
+    for number, path in enumerate(files_of(tmp_path / "whole" / "1")):
+        for share in (0.2, 0.5, 0.9):
+            folder = tmp_path / f"{number}-{share}"
+            shutil.copytree(tmp_path / "whole", folder)
+            flip(folder / path.relative_to(tmp_path / "whole"), int(path.stat().st_size * share))
+            try:
+                with Checkpoints(folder) as checkpoints:
+                    restored = checkpoints.restore(jax.eval_shape(lambda: states(0)))
+            except CheckpointError as error:
+                assert "\n" not in str(error) and len(str(error)) < 400
+                noticed += 1
+            else:  # what nobody reads, or what does not matter
+                assert restored is None or restored.extra == {"counts": [1, 2]}
+                if restored is not None:
+                    assert_same(restored.state, states(1))
+    assert noticed > 10
+
+
+def damage_arrays(place: pathlib.Path) -> None:
+    largest = max(files_of(place / "state"), key=lambda path: path.stat().st_size)
+    flip(largest, largest.stat().st_size // 2)
+
+
+def newest(checkpoints: Checkpoints, **options):
+    said = []
+    restored = checkpoints.restore_newest(lambda step: jax.eval_shape(lambda: states(0)), said.append, **options)
+    return restored, said
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
+    """Fault 8."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, states(step), {})
+    damage_arrays(folder / "2")
+    with Checkpoints(folder) as checkpoints:
+        restored, said = newest(checkpoints)
+        assert restored is not None and restored.step == 1
+        assert_same(restored.state, states(1))
+        (sentence,) = said
+        assert sentence.startswith("checkpoint 2 is damaged (") and sentence.endswith("checkpoints.damaged/2")
+        checkpoints.save(2, states(2), {})  # the run comes there again
+        checkpoints.wait()
+        restored, said = newest(checkpoints)
+        assert restored is not None and (restored.step, said) == (2, [])
+
+
+@pytest.mark.parametrize("lost", ["damaged", "deleted", "deleted with their folder"])
+def test_a_run_that_has_lost_all_its_checkpoints_begins_anew_only_where_that_is_typed(tmp_path, lost):
+    """Fault 8: it began at zero and rewrote metrics.jsonl, without a word."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        assert newest(checkpoints) == (None, [])  # a new run
+        for step in (1, 2):
+            checkpoints.save(step, states(step), {})
+    for step in (1, 2):
+        if lost == "damaged":
+            damage_arrays(folder / str(step))
+        else:
+            shutil.rmtree(folder / str(step))
+    if lost == "deleted with their folder":
+        shutil.rmtree(folder)
+    for _ in range(2):
+        with Checkpoints(folder) as checkpoints:
+            with pytest.raises(CheckpointError, match=r"held checkpoints up to \d and has none .* --restart$"):
+                newest(checkpoints)
+    with Checkpoints(folder) as checkpoints:
+        assert newest(checkpoints, restart=True)[0] is None
+    with Checkpoints(folder) as checkpoints:
+        assert newest(checkpoints) == (None, [])  # and from then on it is a new run
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.runs.checkpoints._seal", lambda table: {"leaves": table["leaves"]})
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, states(1), {"counts": 1})
+        checkpoints.wait()
+        assert_same(checkpoints.restore(states(0)).state, states(1))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"sc', b"[]", b"\xff\xfe"])
+def test_a_score_that_cannot_be_read_is_unknown_and_the_checkpoint_stays(tmp_path, content):
+    """Fault 8: it ended in a JSONDecodeError."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, states(1), {}, 0.5)
+    (tmp_path / "1" / "metrics" / "metrics").write_bytes(content)
+    with pytest.raises(CheckpointError, match="metrics is damaged"):
+        Checkpoints(tmp_path, read_only=True)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step() is None
+        assert_same(checkpoints.restore(states(0)).state, states(1))

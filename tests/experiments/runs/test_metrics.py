@@ -99,6 +99,17 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
             read_metrics(path)
 
 
+@pytest.mark.parametrize("rubbish", [b"\x00\x01\x02", b"PK\x03\x04" * 50, b"agent_steps", b"\x89PNG\r\n\x1a\n\x00"])
+def test_a_file_of_something_else_is_refused_and_stays_as_it_is(tmp_path, rubbish):
+    """Fault 14: rubbish without a newline read as a run without metrics, and was cut off."""
+    path = tmp_path / "m"
+    path.write_bytes(rubbish)
+    for read in (read_metrics, Metrics):
+        with pytest.raises(MetricsError, match=r"m(, line 1 is damaged| holds something else than metrics)"):
+            read(path)
+    assert path.read_bytes() == rubbish
+
+
 def test_a_series_holds_the_lines_that_carry_its_name(tmp_path):
     write(tmp_path / "m", 1, 2)
     write(tmp_path / "m", 3, name="other")
