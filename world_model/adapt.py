@@ -15,7 +15,7 @@ from tokenizer import abstract_params
 from tokenizer import published as published_tokenizer
 from tokenizer.config import other_architecture
 from tokenizer.types import AnyArray, Params, Path
-from world_model import transformer
+from world_model import modules
 from world_model.config import WorldModelConfig
 from world_model.params import WorldModelParams
 
@@ -29,6 +29,11 @@ def with_context_frames(
     )
     # A training segment holds at least one future frame.
     segment_frames = max(config.segment_frames, context_frames + 1)
+    if config.transformer.decoding == "frames":
+        raise ValueError(
+            f"a model that decodes frames starts from the pixels of {config.tokenizer.context_frames} context frames: "
+            f"keep them"
+        )
     config = dataclasses.replace(config, tokenizer=tokenizer_config, segment_frames=segment_frames)
     positions = config.transformer.max_positions
     if not config.layout.longest_horizon(positions):
@@ -55,13 +60,14 @@ def with_action_size(
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, action_size=action_size))
     if action_size == known:
         return config, params
-    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
+    abstract = dict(nnx.to_flat_state(modules.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
-    kernel, bias = ("action", "kernel"), ("action", "bias")
-    old_rows = flat[kernel][...] if known else jnp.zeros((0, config.transformer.width))
-    new_rows = jnp.zeros((action_size - known, config.transformer.width))
-    flat[kernel] = abstract[kernel].replace(jnp.concatenate([old_rows, new_rows]))
-    flat.setdefault(bias, abstract[bias].replace(jnp.zeros(config.transformer.width)))
+    for path, wanted in abstract.items():
+        if path not in flat:
+            flat[path] = wanted.replace(jnp.zeros(wanted.shape, wanted.dtype))
+        elif flat[path].shape != wanted.shape:
+            rows = jnp.zeros((wanted.shape[0] - flat[path].shape[0], *wanted.shape[1:]))
+            flat[path] = wanted.replace(jnp.concatenate([flat[path][...], rows]))
     # In the order of the model's own parameters, whatever was put in last.
     return changed, params.replace(transformer=nnx.from_flat_state([(path, flat[path]) for path in abstract]))
 
@@ -71,7 +77,7 @@ def with_reward_head(
 ) -> tuple[WorldModelConfig, WorldModelParams]:
     """The same model with a reward head, a new one saying zero until trained, or without one (data without rewards)."""
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=reward_head))
-    abstract = dict(nnx.to_flat_state(transformer.abstract(changed.transformer, config.layout)))
+    abstract = dict(nnx.to_flat_state(modules.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
     new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
     return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
@@ -103,7 +109,7 @@ def _check_shapes(wanted: WorldModelConfig, params: WorldModelParams) -> None:
     """Raise ValueError where weights are not the arrays, by name and shape, that a configuration's model has."""
     expected = {
         "tokenizer": abstract_params(wanted.tokenizer),
-        "transformer": transformer.abstract(wanted.transformer, wanted.layout),
+        "transformer": modules.abstract(wanted.transformer, wanted.layout),
     }
     for part, abstract in expected.items():
         found, needed = (_shapes(state) for state in (getattr(params, part), abstract))

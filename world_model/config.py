@@ -23,6 +23,7 @@ class TransformerConfig:
     dropout: float = 0.1  # on attention weights, in training
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
+    decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     place_embedding: bool = architecture(False)  # learned, of each place in a frame; unpublished, needs less data
     norm_epsilon: float = architecture(1e-6)
     rotary_base: float = architecture(10_000.0)
@@ -58,6 +59,7 @@ class WorldModelConfig:
     transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
+    frame_sample: int | None = None  # decoding frames: future frames of a segment that a step draws; None: all
     frame_masking: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
     goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
@@ -68,11 +70,29 @@ class WorldModelConfig:
                 f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "
                 f"context frames"
             )
+        if self.transformer.decoding == "frames":
+            self._check_frame_decoding()
+        elif self.frame_sample is not None:
+            raise ValueError("frame_sample is for decoding frames: a sequence of tokens is learned as a whole")
         if self.goal_conditioned and self.tokenizer.context_frames < 2:
             raise ValueError(
                 f"a goal-conditioned model's context holds the goal and at least one frame to start from: "
                 f"context_frames is {self.tokenizer.context_frames}, expected 2 or more"
             )
+
+    def _check_frame_decoding(self) -> None:
+        if self.goal_conditioned:
+            raise ValueError("decoding frames predicts from the newest frames alone: set goal_conditioned to False")
+        if self.frame_masking or self.transformer.place_embedding or self.transformer.dropout:
+            raise ValueError(
+                "decoding frames hides all other frames, has places of its own and no dropout: set frame_masking to 0, "
+                "place_embedding to False and dropout to 0"
+            )
+
+    @property
+    def trained_horizon(self) -> int:
+        """Future frames of a training segment."""
+        return self.segment_frames - self.tokenizer.context_frames
 
     @property
     def layout(self) -> SequenceLayout:
@@ -84,8 +104,10 @@ class WorldModelConfig:
             context_codes=self.tokenizer.context_codes,
             future_codes=self.tokenizer.future_codes,
             goal_first=self.goal_conditioned,
+            resolution=self.tokenizer.resolution,
         )
 
     def check_horizon(self, future_frames: int) -> None:
         """Raise ValueError where the transformer has no positions for so many future frames."""
-        self.layout.check_horizon(future_frames, self.transformer.max_positions)
+        if self.transformer.decoding == "tokens":
+            self.layout.check_horizon(future_frames, self.transformer.max_positions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import chex
 import flax.struct
@@ -19,9 +19,10 @@ from jax import Array
 from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
+from world_model.frame_predictor import FrameContext, Moved
 from world_model.frames import to_uint8
 from world_model.goal import context_of
-from world_model.params import WorldModelParams, for_decoding, tokenizer_of, transformer_of
+from world_model.params import WorldModelParams, for_decoding, predictor_of, tokenizer_of, transformer_of
 from world_model.pieces import in_pieces
 from world_model.sampling import check_sampling, sample
 from world_model.symlog import symexp
@@ -56,7 +57,15 @@ class RolloutState(flax.struct.PyTreeNode):
     """Where an imagination stands: the context's features, and the cache of all tokens so far."""
 
     context: Context
-    cache: Cache
+    cache: Cache | FrameCache
+
+
+class FrameCache(flax.struct.PyTreeNode):
+    """Of a model that decodes frames: what its frames need of the context, and what has been done since."""
+
+    context: FrameContext
+    moved: Moved
+    newest_bchwc: Array  # float32: the last C frames, which are the next context
 
 
 class NextFrame(NamedTuple):
@@ -76,6 +85,8 @@ def begin(
 ) -> RolloutState:
     """Tokenize the context that true frames and a goal make, and fill a cache with room for `horizon` future frames."""
     config.check_horizon(horizon)
+    if config.transformer.decoding == "frames":
+        return _begin_frames(config, params, frames_bshwc)
     layout, transformer = config.layout, transformer_of(config, params)
     context = tokenizer_of(config, params).encode_context(context_of(config, frames_bshwc, goal_bhwc))
     tokens_bl = layout.context_tokens(context.tokens_bcn)
@@ -94,6 +105,8 @@ def next_frame(
     top_k: int | None,
 ) -> tuple[RolloutState, NextFrame]:
     """Generate the frame that the actions lead to, token by token."""
+    if isinstance(state.cache, FrameCache):
+        return _next_frame_at_once(config, params, state, state.cache, actions_ba, key, temperature, top_k)
     layout, transformer = config.layout, transformer_of(config, params)
     b = len(state.context.tokens_bcn)
     slots_bfd = transformer.embed(jnp.full((b, 1), layout.future_slot))
@@ -117,6 +130,49 @@ def next_frame(
     return state.replace(cache=cache), NextFrame(tokens_nb.T, jnp.clip(frame, 0, 1), reward_b)
 
 
+def _begin_frames(config: WorldModelConfig, params: WorldModelParams, frames_bshwc: Array) -> RolloutState:
+    frames_bchwc = context_of(config, frames_bshwc, None)
+    context = tokenizer_of(config, params).encode_context(frames_bchwc).replace(encoder_keys=())
+    moved = Moved(jnp.zeros((len(frames_bchwc), config.transformer.action_size)), jnp.int32(0))
+    return RolloutState(context, FrameCache(predictor_of(config, params).begin(frames_bchwc), moved, frames_bchwc))
+
+
+def _next_frame_at_once(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    state: RolloutState,
+    cache: FrameCache,
+    actions_ba: Array | None,
+    key: Array,
+    temperature: float,
+    top_k: int | None,
+) -> tuple[RolloutState, NextFrame]:
+    """The frame that all actions since the context lead to; its tokens are drawn independently of each other.
+
+    Further from the context than the model has learned, the newest frames become the context first.
+    """
+    predictor = predictor_of(config, params)
+    state = jax.lax.cond(
+        cache.moved.steps < config.trained_horizon,
+        lambda: state,
+        lambda: _begin_frames(config, params, cache.newest_bchwc),
+    )
+    cache = cast(FrameCache, state.cache)
+    action = jnp.zeros_like(cache.moved.sum_ba) if actions_ba is None else actions_ba
+    moved = Moved(cache.moved.sum_ba + action, cache.moved.steps + 1)
+    steps_b1 = jnp.full((len(action), 1), moved.steps)
+    hidden = predictor(cache.context, action[:, None], moved.sum_ba[:, None], steps_b1)
+    logits = predictor.head(hidden)[:, 0]
+    codes = sample(logits.reshape(-1, logits.shape[-1]), key, temperature, top_k).reshape(logits.shape[:2])
+    frame = tokenizer_of(config, params).decode_future(codes[:, None], state.context)[:, 0]
+    reward_b = symexp(predictor.rewards(hidden)[:, 0]) if config.transformer.reward_head else None
+    frame = jnp.clip(frame, 0, 1)
+    newest_bchwc = jnp.concatenate([cache.newest_bchwc[:, 1:], frame[:, None]], axis=1)
+    tokens_bn = codes + config.layout.future_ids.start
+    state = state.replace(cache=cache.replace(moved=moved, newest_bchwc=newest_bchwc))
+    return state, NextFrame(tokens_bn, frame, reward_b)
+
+
 def _unroll(
     config: WorldModelConfig,
     params: WorldModelParams,
@@ -133,7 +189,7 @@ def _unroll(
     first = begin(config, params, frames_bshwc, horizon, goal_bhwc)
     params = for_decoding(config, params)
 
-    def step(carry: tuple[Cache, Array], turn: tuple[Array, Array]):
+    def step(carry: tuple[Cache | FrameCache, Array], turn: tuple[Array, Array]):
         cache, stack_bshwc = carry
         action_key, token_key = jax.random.split(turn[1])
         actions_ba = act(stack_bshwc, action_key, turn[0])

@@ -33,6 +33,7 @@ class SequenceLayout:
     context_codes: int
     future_codes: int
     goal_first: bool = False  # goal-conditioned: the segment's last frame is the first of the context
+    resolution: int = 64  # pixels per side of a frame
 
     # --- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -113,6 +114,16 @@ class SequenceLayout:
     def context_slot_positions(self) -> np.ndarray:
         """Positions [C - 1] of the slots that open the second context frame and later ones."""
         return self.context_positions()[1:, 0] - 1
+
+    @property
+    def context_patch(self) -> int:
+        """Pixels per side of the patch under a context token: the tokens of a frame lie row by row."""
+        return self.resolution // round(self.tokens_per_context**0.5)
+
+    @property
+    def future_patch(self) -> int:
+        """Pixels per side of the patch under a future token."""
+        return self.resolution // round(self.tokens_per_future**0.5)
 
     @property
     def places(self) -> int:

@@ -14,6 +14,8 @@ from tokenizer.types import AnyArray
 from world_model import folder as folders
 from world_model import imagination, scoring, training
 from world_model.adapt import with_action_size, with_context_frames
+from world_model.attention import Cache
+from world_model.checks import check_actions, check_frames
 from world_model.config import WorldModelConfig
 from world_model.imagination import Imagined, RolloutState
 from world_model.params import WorldModelParams
@@ -65,24 +67,33 @@ class WorldModel:
 
         Frames are in the order of time, also for a goal-conditioned model, whose goal is the last one.
         """
+        check_frames(frames)
         return scoring.tokenize(self.config, self.params, frames)
 
     def detokenize(self, tokens: AnyArray) -> Array:
         """Frames float32 [B, T, H, W, 3] of tokens int32 [B, L]; not clipped."""
         return scoring.detokenize(self.config, self.params, tokens)
 
-    def score(self, tokens: AnyArray, actions: AnyArray | None = None) -> tuple[Array, Array | None]:
+    def score(
+        self, tokens: AnyArray, actions: AnyArray | None = None, context_frames: AnyArray | None = None
+    ) -> tuple[Array, Array | None]:
         """Teacher forcing: logits [B, (n + 1) F, V] from the first [S2] on, rewards [B, F] or None.
 
-        actions: [B, T or T - 1, A], counted over the whole segment; None for an action-free model.
+        actions: [B, T or T - 1, A], counted over the whole segment; None for an action-free model. context_frames:
+        [B, C, H, W, 3], which a model that decodes frames starts from; ValueError where it lacks them.
         """
-        return scoring.score(self.config, self.params, tokens, actions)
+        if actions is not None:
+            check_actions(actions)
+        if context_frames is not None:
+            check_frames(context_frames, "context_frames")
+        return scoring.score(self.config, self.params, tokens, actions, context_frames)
 
     def reset(self, context_frames: AnyArray, horizon: int | None = None, goal: AnyArray | None = None) -> RolloutState:
         """Begin to imagine after context frames [B, C, H, W, 3]. horizon: frames to leave room for; None: all that fit.
 
         goal: for a goal-conditioned model, the frame [B, H, W, 3] to arrive at; its context frames are [B, C - 1, ...].
         """
+        self._check_given(context_frames, goal)
         fits = self.config.layout.longest_horizon(self.config.transformer.max_positions)
         return imagination.reset(self.config, self.params, context_frames, fits if horizon is None else horizon, goal)
 
@@ -100,10 +111,19 @@ class WorldModel:
         has no room left.
         """
         self._check_room(state)
+        if action is not None:
+            check_actions(action, "the action")
         state, new = imagination.step(self.config, self.params, state, action, key, temperature, top_k)
         return state, new.frame_bhwc, new.reward_b
 
+    def _check_given(self, context_frames: AnyArray, goal: AnyArray | None) -> None:
+        check_frames(context_frames, "context_frames")
+        if goal is not None:
+            check_frames(goal, "the goal")
+
     def _check_room(self, state: RolloutState) -> None:
+        if not isinstance(state.cache, Cache):
+            return
         layout, length = self.config.layout, int(state.cache.length)
         if length + layout.frame_length > state.cache.positions:
             raise ValueError(
@@ -127,6 +147,9 @@ class WorldModel:
         An action-free model takes None and a horizon F. max_batch: at most so many rows in memory at a time, as
         `world_model.rollout` does. goal: [B, H, W, 3], as in `reset`. Raises ValueError if the horizon does not fit.
         """
+        self._check_given(context_frames, goal)
+        if actions is not None:
+            check_actions(actions)
         if actions is None:
             if horizon is None:
                 raise ValueError("a rollout without actions needs a horizon")
@@ -149,6 +172,7 @@ class WorldModel:
         goal: AnyArray | None = None,
     ) -> Imagined:
         """Imagine under a policy, as `world_model.imagine` does; each new function object is compiled anew."""
+        self._check_given(context_frames, goal)
         if not isinstance(policy, jax.tree_util.Partial):
             policy = jax.tree_util.Partial(policy)
         return imagination.imagine(

@@ -6,7 +6,7 @@ is used exactly once; there, matrices are transposed, and each of our fused ones
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from flax import nnx
 
 from tokenizer.published import PublishedError, check
 from tokenizer.types import Params, Path
-from world_model import transformer
+from world_model import modules
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
 
@@ -108,8 +108,13 @@ def from_config(config: TransformerConfig, vocabulary: int) -> dict[str, Any]:
     }
 
 
-def _names(config: TransformerConfig) -> list[tuple[Path, tuple[str, ...], bool]]:
-    """One row per parameter: its path here, the published tensors it is made of, whether they are transposed."""
+def _names(config: TransformerConfig, paths: Iterable[Path]) -> list[tuple[Path, tuple[str, ...], bool]]:
+    """One row per parameter: its path here, the published tensors it is made of, whether they are transposed.
+
+    A frame predictor, which nobody has published, has the names that its parameters have here.
+    """
+    if config.decoding == "frames":
+        return [(path, (".".join(map(str, path)),), False) for path in paths]
     llama = "llm." if config.action_size or config.reward_head else ""
     rows: list[tuple[Path, tuple[str, ...], bool]] = [
         (("embedding", "embedding"), (f"{llama}model.embed_tokens.weight",), False),
@@ -138,9 +143,9 @@ def _names(config: TransformerConfig) -> list[tuple[Path, tuple[str, ...], bool]
 
 def _expected_shapes(config: TransformerConfig, layout: SequenceLayout) -> dict[str, tuple[int, ...]]:
     """The published name and shape of every tensor."""
-    flat = dict(nnx.to_flat_state(transformer.abstract(config, layout)))
+    flat = dict(nnx.to_flat_state(modules.abstract(config, layout)))
     shapes: dict[str, tuple[int, ...]] = {}
-    for path, names, transposed in _names(config):
+    for path, names, transposed in _names(config, flat):
         shape = flat[path].shape
         part = (*shape[:-1], shape[-1] // len(names))
         shapes |= {name: part[::-1] if transposed else part for name in names}
@@ -150,19 +155,19 @@ def _expected_shapes(config: TransformerConfig, layout: SequenceLayout) -> dict[
 def import_params(config: TransformerConfig, layout: SequenceLayout, tensors: Mapping[str, np.ndarray]) -> Params:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
     check("transformer", tensors, _expected_shapes(config, layout))
+    flat = dict(nnx.to_flat_state(modules.abstract(config, layout)))
     params: dict[Path, np.ndarray] = {}
-    for path, names, transposed in _names(config):
+    for path, names, transposed in _names(config, flat):
         parts = [tensors[name].astype(np.float32) for name in names]
         params[path] = np.concatenate([part.T if transposed else part for part in parts], axis=-1)
-    flat = nnx.to_flat_state(transformer.abstract(config, layout))
-    return nnx.from_flat_state([(path, variable.replace(params[path])) for path, variable in flat])
+    return nnx.from_flat_state([(path, variable.replace(params[path])) for path, variable in flat.items()])
 
 
 def export_params(config: TransformerConfig, params: Params) -> dict[str, np.ndarray]:
     """The same parameters as published tensors; importing them again gives the very same bits."""
     flat = {path: np.asarray(variable[...]) for path, variable in nnx.to_flat_state(params)}
     tensors: dict[str, np.ndarray] = {}
-    for path, names, transposed in _names(config):
+    for path, names, transposed in _names(config, flat):
         for name, part in zip(names, np.split(flat[path], len(names), axis=-1), strict=True):
             tensors[name] = np.ascontiguousarray(part.T if transposed else part)
     return tensors

@@ -11,9 +11,10 @@ from jax import Array
 
 from tokenizer import CompressiveTokenizer
 from world_model.config import WorldModelConfig
+from world_model.frame_predictor import FramePredictor
 from world_model.frames import to_float
 from world_model.layout import SequenceLayout
-from world_model.params import WorldModelParams, tokenizer_of, transformer_of
+from world_model.params import WorldModelParams, predictor_of, tokenizer_of, transformer_of
 from world_model.symlog import symexp
 from world_model.transformer import Transformer
 
@@ -63,13 +64,66 @@ def detokenize(config: WorldModelConfig, params: WorldModelParams, tokens_bl: Ar
     return config.layout.in_time(frames)
 
 
+def hidden_of_frames(
+    layout: SequenceLayout, predictor: FramePredictor, context_bchwc: Array, actions_bta: Array | None, frames_bs: Array
+) -> Array:
+    """Hidden states [B, S, n, D] of the future frames with the numbers `frames_bs` (from 0), of a frame predictor.
+
+    context_bchwc: float32 in [0, 1]. actions_bta: counted over the whole segment.
+    """
+    size, steps = predictor.config.action_size, frames_bs + 1
+    nothing_bsa = jnp.zeros((*frames_bs.shape, 0))
+    if not size:
+        return predictor(predictor.begin(context_bchwc), nothing_bsa, nothing_bsa, steps)
+    assert actions_bta is not None
+    actions_bfa = jnp.asarray(actions_bta)[:, layout.frames_before - 1 :]
+    sums_bfa = jnp.cumsum(actions_bfa, axis=1)
+    own, moved = (jnp.take_along_axis(x, frames_bs[..., None], axis=1) for x in (actions_bfa, sums_bfa))
+    return predictor(predictor.begin(context_bchwc), own, moved, steps)
+
+
+IMPOSSIBLE = -1e9
+"""The logit of a token that cannot come."""
+
+
+def _score_frames(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    tokens_bl: Array,
+    actions_bta: Array | None,
+    context_frames: Array | None,
+) -> tuple[Array, Array | None]:
+    """As `score`. What a frame predictor never predicts has IMPOSSIBLE logits: a slot where a code comes, and so on."""
+    if context_frames is None:
+        raise ValueError("this model starts from the context's pixels: give context_frames")
+    layout, predictor = config.layout, predictor_of(config, params)
+    b, future_frames = len(tokens_bl), layout.future_frames(tokens_bl.shape[1])
+    frames_bf = jnp.broadcast_to(jnp.arange(future_frames), (b, future_frames))
+    hidden = hidden_of_frames(layout, predictor, to_float(context_frames), actions_bta, frames_bf)
+    logits = jnp.full((b, future_frames, layout.frame_length, layout.vocabulary), IMPOSSIBLE)
+    logits = logits.at[:, :, :-1, layout.future_ids].set(predictor.head(hidden))
+    logits = logits.at[:, :, -1, layout.future_slot].set(0.0)
+    rewards = symexp(predictor.rewards(hidden)) if config.transformer.reward_head else None
+    return logits.reshape(b, -1, layout.vocabulary), rewards
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def score(
-    config: WorldModelConfig, params: WorldModelParams, tokens_bl: Array, actions_bta: Array | None
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    tokens_bl: Array,
+    actions_bta: Array | None,
+    context_frames: Array | None = None,
 ) -> tuple[Array, Array | None]:
-    """Logits [B, (n + 1) F, V] from the first [S2] on, and rewards [B, F] in their own units (None without a head)."""
-    layout, transformer = config.layout, transformer_of(config, params)
+    """Logits [B, (n + 1) F, V] from the first [S2] on, and rewards [B, F] in their own units (None without a head).
+
+    context_frames: [B, C, H, W, 3], which a model that decodes frames needs. Raises ValueError where it lacks them.
+    """
+    layout = config.layout
     config.check_horizon(layout.future_frames(tokens_bl.shape[1]))
+    if config.transformer.decoding == "frames":
+        return _score_frames(config, params, tokens_bl, actions_bta, context_frames)
+    transformer = transformer_of(config, params)
     hidden_bld = future_hidden(layout, transformer, tokens_bl, actions_bta, None)
     rewards = symexp(reward_of(layout, transformer, hidden_bld)) if config.transformer.reward_head else None
     return transformer.head(hidden_bld), rewards

@@ -13,13 +13,14 @@ import optax
 from jax import Array
 
 import tokenizer
-from tokenizer import TokenizerState, make_optimizer
+from tokenizer import CompressiveTokenizer, TokenizerState, make_optimizer
 from tokenizer.optimizer import apply_updates
 from tokenizer.types import Params
-from world_model import transformer
+from world_model import modules
 from world_model.config import WorldModelConfig
+from world_model.frames import to_float
 from world_model.params import WorldModelParams
-from world_model.scoring import future_hidden, reward_of, tokens_of
+from world_model.scoring import future_hidden, hidden_of_frames, reward_of, score, tokens_of
 from world_model.symlog import symlog
 
 
@@ -61,7 +62,7 @@ def init(config: WorldModelConfig, key: Array) -> WorldModelState:
 @functools.partial(jax.jit, static_argnames="config")
 def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
     """A new transformer and its optimizer."""
-    params = transformer.init_params(config.transformer, config.layout, key)
+    params = modules.init_params(config.transformer, config.layout, key)
     return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
 
 
@@ -85,8 +86,18 @@ def transformer_train_step(
     Returns the new state and scalar metrics: those of `losses`, the loss and the gradient norm before clipping.
     """
     config.check_horizon(frames_bthwc.shape[1] - config.layout.context_frames)
-    tokens_bl = tokens_of(config.layout, tokenizer.merge(config.tokenizer, tokenizer_params), frames_bthwc)
-    return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, constrain_gradients)
+    part = tokenizer.merge(config.tokenizer, tokenizer_params)
+    if config.transformer.decoding == "tokens":
+        tokens_bl = tokens_of(config.layout, part, frames_bthwc)
+        return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, constrain_gradients)
+    frames_bs = draw_frames(config, frames_bthwc.shape, key)
+    context_bchwc, codes_bsn = _encode_some(config, part, frames_bthwc, frames_bs)
+    return _update(
+        config,
+        state,
+        lambda params: frame_losses(config, params, context_bchwc, codes_bsn, frames_bs, actions_bta, rewards_bt),
+        constrain_gradients,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("config", "constrain_gradients"), donate_argnames="state")
@@ -101,9 +112,26 @@ def token_train_step(
 ) -> tuple[TransformerState, dict[str, Array]]:
     """`transformer_train_step` on segments that are tokenized already: int32 [B, L], as `tokenize` gives them."""
     config.check_horizon(config.layout.future_frames(tokens_bl.shape[1]))
+    if config.transformer.decoding == "frames":
+        raise ValueError("a model that decodes frames learns from pixels, which tokens alone do not have")
+    return _update(
+        config,
+        state,
+        lambda params: losses(config, params, tokens_bl, actions_bta, rewards_bt, key),
+        constrain_gradients,
+    )
+
+
+def _update(
+    config: WorldModelConfig,
+    state: TransformerState,
+    measure: Callable[[Params], dict[str, Array]],
+    constrain_gradients: Callable[[Params], Params] | None,
+) -> tuple[TransformerState, dict[str, Array]]:
+    """One step down the cross entropy and the reward's loss, which `measure` returns with other metrics."""
 
     def objective(params: Params) -> tuple[Array, dict[str, Array]]:
-        metrics = losses(config, params, tokens_bl, actions_bta, rewards_bt, key)
+        metrics = measure(params)
         return metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0), metrics
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -111,6 +139,81 @@ def token_train_step(
     updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
     return TransformerState(apply_updates(state.params, updates), optimizer, state.step + 1), metrics
+
+
+def draw_frames(config: WorldModelConfig, shape: tuple[int, ...], key: Array) -> Array:
+    """Numbers (from 0) of the future frames [B, S] that a step learns from, ascending, another choice per segment.
+
+    shape: that of the segments, [B, T, ...].
+    """
+    b, future_frames = shape[0], shape[1] - config.layout.context_frames
+    order = jnp.argsort(jax.random.uniform(key, (b, future_frames)), axis=1)
+    return jnp.sort(order[:, : config.frame_sample or future_frames], axis=1)
+
+
+def _encode_some(
+    config: WorldModelConfig, part: CompressiveTokenizer, frames_bthwc: Array, frames_bs: Array
+) -> tuple[Array, Array]:
+    """Context frames float32 [B, C, H, W, 3], and the codes int32 [B, S, n] of some of the future frames."""
+    count = config.layout.context_frames
+    context_bchwc = to_float(frames_bthwc[:, :count])
+    future = jnp.take_along_axis(frames_bthwc[:, count:], frames_bs[:, :, None, None, None], axis=1)
+    return context_bchwc, part.encode_future(to_float(future), part.encode_context(context_bchwc))
+
+
+def frame_losses(
+    config: WorldModelConfig,
+    params: Params,
+    context_bchwc: Array,
+    codes_bsn: Array,
+    frames_bs: Array,
+    actions_bta: Array | None,
+    rewards_bt: Array | None,
+) -> dict[str, Array]:
+    """As `losses`, of a frame predictor, over S of the future frames: those with the numbers `frames_bs`."""
+    layout = config.layout
+    model = modules.merge_predictor(config.transformer, layout, params)
+    hidden = hidden_of_frames(layout, model, context_bchwc, actions_bta, frames_bs)
+    logits = model.head(hidden)
+    chosen = jnp.take_along_axis(logits, codes_bsn[..., None], axis=-1)[..., 0]
+    metrics = {
+        "cross_entropy": jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen),
+        "token_accuracy": jnp.mean(chosen >= logits.max(-1)),
+    }
+    if config.transformer.reward_head:
+        assert rewards_bt is not None
+        target = jnp.take_along_axis(symlog(layout.future_rewards(rewards_bt)), frames_bs, axis=1)
+        metrics["reward_loss"] = jnp.mean(jnp.square(model.rewards(hidden) - target))
+    return metrics
+
+
+def segment_metrics(
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    frames_bthwc: Array,
+    actions_bta: Array | None,
+    rewards_bt: Array | None,
+    top_k: int,
+) -> dict[str, Array]:
+    """What `losses` or `frame_losses` measure of whole segments, the loss itself, and how often the right token is
+    among the `top_k` likeliest. Nothing is drawn."""
+    layout, part = config.layout, tokenizer.merge(config.tokenizer, params.tokenizer)
+    tokens_bl = tokens_of(layout, part, frames_bthwc)
+    context_bchwc = to_float(layout.arrange(frames_bthwc)[:, : layout.context_frames])
+    if config.transformer.decoding == "frames":
+        _, codes_bfn = layout.split(tokens_bl)
+        frames_bf = jnp.broadcast_to(jnp.arange(codes_bfn.shape[1]), codes_bfn.shape[:2])
+        of = (context_bchwc, codes_bfn, frames_bf, actions_bta, rewards_bt)
+        metrics = frame_losses(config, params.transformer, *of)
+    else:
+        metrics = losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
+    logits, _ = score(config, params, tokens_bl, actions_bta, context_bchwc)
+    labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]
+    chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
+    above = (logits[:, :-1] > chosen).sum(-1)
+    among = jnp.mean(above < top_k, where=labels != layout.future_slot)
+    loss = metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0)
+    return {"loss": loss, **metrics, f"token_accuracy_top_{top_k}": among}
 
 
 def losses(
@@ -127,7 +230,7 @@ def losses(
     on.
     """
     layout = config.layout
-    model = transformer.merge(config.transformer, layout, params)
+    model = modules.merge_transformer(config.transformer, layout, params)
     seen_bl = tokens_bl if key is None else _with_masked_frames(config, tokens_bl, jax.random.fold_in(key, 1))
     hidden_bld = future_hidden(layout, model, seen_bl, actions_bta, key)
     # Each hidden state predicts the next token; the last one of the segment has none to predict.

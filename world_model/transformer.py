@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tokenizer.types import Params
 from world_model.attention import Cache, SelfAttention, rotary_table
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
@@ -158,40 +157,3 @@ class Transformer(nnx.Module):
     def rewards(self, hidden_bfd: Array) -> Array:
         """Rewards [B, F] in symlog space, from the hidden states of the frames' last tokens."""
         return self.reward(hidden_bfd)[..., 0]
-
-
-def for_decoding(config: TransformerConfig, params: Params) -> Params:
-    """The same parameters with their matrices in the compute dtype.
-
-    A loop that reads them all for every token should not convert them for every token.
-    """
-    if config.compute_dtype == "float32":
-        return params
-    flat = nnx.to_flat_state(params)
-    return nnx.from_flat_state(
-        (path, variable.replace(variable[...].astype(config.compute_dtype)))
-        if path[0] in ("blocks", "head") and path[-1] == "kernel"
-        else (path, variable)
-        for path, variable in flat
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _graph(config: TransformerConfig, layout: SequenceLayout) -> tuple[nnx.GraphDef[Transformer], Params]:
-    model = nnx.eval_shape(lambda: Transformer(config, layout, rngs=nnx.Rngs(0)))
-    return nnx.split(model)
-
-
-def abstract(config: TransformerConfig, layout: SequenceLayout) -> Params:
-    """The parameters' names, shapes and dtypes, without any array."""
-    return _graph(config, layout)[1]
-
-
-def merge(config: TransformerConfig, layout: SequenceLayout, params: Params) -> Transformer:
-    """The transformer with the given parameters; cheap, no initialisation."""
-    return nnx.merge(_graph(config, layout)[0], params)
-
-
-def init_params(config: TransformerConfig, layout: SequenceLayout, key: Array) -> Params:
-    """Fresh parameters."""
-    return nnx.state(Transformer(config, layout, rngs=nnx.Rngs(key)), nnx.Param)

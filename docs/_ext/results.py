@@ -149,6 +149,17 @@ def _mean_and_range(rows: list[Row]) -> str:
     return f"{statistics.mean(own):.2f}{spread} ({statistics.mean(other):.2f})"
 
 
+def last_errors(rows: list[Row]) -> str:
+    """Of each run: what learned and from what, for how long, and the world model's errors at the end."""
+    head = ("model", "seed", "updates", "seconds", "imagined", "copy-last", "shuffled actions")
+    lines = []
+    for run in _runs(rows).values():
+        last = run[-1]
+        model = last["source"] if last["beginning"] == "zero-shot" else last["preset"]
+        lines.append([model, last["seed"], last["updates"], f"{float(last['wall_seconds']):.0f}", *_errors(last)])
+    return _table(head, lines)
+
+
 KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-and-last": first_and_last,
     "every-evaluation": every_evaluation,
@@ -156,4 +167,5 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-solved": first_solved,
     "solved-runs": solved_runs,
     "adaptation": adaptation,
+    "last-errors": last_errors,
 }

@@ -49,7 +49,8 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
         with contextlib.closing(converting):  # and with it the threads that read ahead
             for progress in converting:
                 display.update(progress)
-                stop.refuse_to_go_on(f"with {len(writer.done)} episodes done")
+                done = len(writer.done)
+                stop.refuse_to_go_on(f"with {done} episode{'' if done == 1 else 's'} done")
         said, skipped, total = describe(typed.out, writer), len(writer.skipped), len(writer.done)
     print(said, flush=True)
     if skipped <= total / 2:

@@ -15,7 +15,7 @@ from agent.replay import Segments
 from experiments.data.augment import Augmentation, augment, resize
 from experiments.data.packages import need
 from experiments.data.recording import DataError
-from experiments.data.segments import VALIDATION_SHARE, Split, cut, members
+from experiments.data.segments import FEWEST_HELD_OUT, VALIDATION_SHARE, Split, cut, holds_out_more, members
 from experiments.data.store import Store
 from experiments.data.stream import Stream
 
@@ -117,4 +117,6 @@ def _describe_segments(
     for unneeded in ("batch", "threads", "workers"):
         del settings[unneeded]
     mixture = [[spec.weight, spec.step, store.fingerprint] for spec, store in zip(specs, stores, strict=True)]
+    if any(holds_out_more(len(store), config.validation_share) for store in stores):
+        settings["fewest_held_out"] = FEWEST_HELD_OUT  # what an earlier version learned from these is something else
     return settings | {"split": split, "mixture": mixture}

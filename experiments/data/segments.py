@@ -12,6 +12,8 @@ from experiments.data.store import Store
 
 Split = Literal["train", "validation"]
 VALIDATION_SHARE = 0.01
+FEWEST_HELD_OUT = 2
+"""Recordings: a future is compared with that under another one's actions."""
 
 
 def members(
@@ -19,13 +21,18 @@ def members(
 ) -> np.ndarray:
     """Indices of the recordings of a split, ascending, int64; of those to train on, so many if `trajectories` says so.
 
-    The `share` of them with the lowest checksum of their names is for validation, at least one where there are two or
-    more: so it does not depend on their order, on a seed or on the rest of a mixture. Fewer trajectories are among the
-    more.
+    The `share` of them with the lowest checksum of their names is for validation, at least FEWEST_HELD_OUT where that
+    leaves one to learn from: so it does not depend on their order, on a seed or on the rest of a mixture. Fewer
+    trajectories are among the more.
     """
     ranked = np.argsort([zlib.crc32(name.encode()) for name in names], kind="stable")
-    held = min(max(round(len(names) * share), 1), len(names) - 1) if share > 0 else 0
+    held = min(max(round(len(names) * share), FEWEST_HELD_OUT), len(names) - 1) if share > 0 else 0
     return np.sort(ranked[:held] if split == "validation" else ranked[held:][:trajectories])
+
+
+def holds_out_more(count: int, share: float) -> bool:
+    """Whether FEWEST_HELD_OUT is more than the share of so many recordings, or the one that earlier versions held."""
+    return share > 0 and count > FEWEST_HELD_OUT > round(count * share)
 
 
 def pick_frames(length: int, frames: int, step: int, rng: np.random.Generator) -> np.ndarray:

@@ -39,7 +39,8 @@ class Signals:
         return cls(recording.actions.shape[1], recording.rewards is not None)
 
     def __str__(self) -> str:
-        return f"{self.action_size} numbers an action and {'rewards' if self.rewards else 'no rewards'}"
+        numbers = "1 number" if self.action_size == 1 else f"{self.action_size} numbers"
+        return f"{numbers} an action and {'rewards' if self.rewards else 'no rewards'}"
 
 
 @dataclasses.dataclass(frozen=True)

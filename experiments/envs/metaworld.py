@@ -48,7 +48,7 @@ def check_task(task: str) -> str:
     if task in names:
         return task
     close = difflib.get_close_matches(task, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
+    hint = f"did you mean {', '.join(close)}? " if close else "none is called like that. "
     raise UnknownTaskError(f"unknown task '{task}': {hint}All 50: ivideogpt tasks")
 
 

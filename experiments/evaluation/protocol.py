@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,13 +69,16 @@ def measure(
     weights: PerceptualWeights | None,
     video_weights: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Progress | MeasuredModel]:
-    """Yields progress, then what was measured, which depends on model, segments and protocol alone.
+    """Yields progress, in which nothing is at its end before it is, then what was measured, which depends on model,
+    segments and protocol alone.
 
     video_weights: of I3D; without them there is no FVD. As published, FVD is that of whole videos, whose context frames
     are those that the tokenizer makes of the true ones.
     """
     before = model.config.layout.frames_before
     seen = None if video_weights is None else _Seen(video_weights, model, segments)
+    if seen is not None:
+        yield from seen.look_at_real_videos()
     given, real = segments.frames_vthwc[:, :before], segments.frames_vthwc[:, before:][:, : protocol.horizon]
     videos, samples = len(real), protocol.samples
     total = videos * samples
@@ -97,17 +101,34 @@ def measure(
                 lowest[row], futures[row] = error, future
         done += len(rows)
         yield Progress("futures", done, total)
-    sampled = {name: np.concatenate(parts).reshape(videos, samples, -1) for name, parts in made.items()}
+    steps: dict[str, Callable[[], Any]] = {
+        "copy_last": lambda: compare_metrics(real, np.broadcast_to(given[:, -1:], real.shape), weights),
+        "shuffled_actions": lambda: _shuffled_actions(model, segments, real, protocol, weights),
+        "greedy": lambda: compare_metrics(
+            real, predict_futures(model, segments, segments.actions_vta, protocol, 0.0), weights
+        ),
+    }
+    if seen is not None:
+        steps["fvd"] = lambda: seen.distances(given, real.shape[1])
+    compared: dict[str, Any] = {}
+    for done, (name, compare) in enumerate(steps.items()):
+        yield Progress(COMPARING, done, len(steps))
+        compared[name] = compare()
+    yield Progress(COMPARING, len(steps), len(steps))
     yield MeasuredModel(
-        sampled,
-        compare_metrics(real, np.broadcast_to(given[:, -1:], real.shape), weights),
-        _shuffled_actions(model, segments, real, protocol, weights),
-        compare_metrics(real, predict_futures(model, segments, segments.actions_vta, protocol, 0.0), weights),
-        float(repeated / (total * real.shape[1])),
-        float(metrics.repeats(given[:, -1], real).mean()),
-        futures,
-        None if seen is None else seen.distances(given, real.shape[1]),
+        sampled={name: np.concatenate(parts).reshape(videos, samples, -1) for name, parts in made.items()},
+        repeated_frames=float(repeated / (total * real.shape[1])),
+        repeated_frames_real=float(metrics.repeats(given[:, -1], real).mean()),
+        futures_vfhwc=futures,
+        copy_last=compared["copy_last"],
+        shuffled_actions=compared["shuffled_actions"],
+        greedy=compared["greedy"],
+        fvd=compared.get("fvd"),
     )
+
+
+REAL_VIDEOS, COMPARING = "real videos seen by FVD", "comparisons"
+"""Phases of the progress before and after that of the futures."""
 
 
 class _Seen:
@@ -115,18 +136,28 @@ class _Seen:
 
     def __init__(self, video_weights: Mapping[str, np.ndarray], model: WorldModel, segments: EvaluationSegments):
         self._weights = jax.device_put(dict(video_weights))
-        self._real = self._features(segments.frames_vthwc)
+        self._videos = segments.frames_vthwc
         self._contexts = _remade_contexts(model, segments)
+        self._real: list[np.ndarray] = []
         self._made: list[np.ndarray] = []
+
+    def look_at_real_videos(self, piece: int = 4) -> Iterator[Progress]:
+        """Before anything else."""
+        total = len(self._videos)
+        for start in range(0, total, piece):
+            yield Progress(REAL_VIDEOS, start, total)
+            self._real.append(self._features(self._videos[start : start + piece], piece))
+        yield Progress(REAL_VIDEOS, total, total)
 
     def add(self, rows: np.ndarray, futures_rfhwc: np.ndarray) -> None:
         self._made.append(self._features(np.concatenate([self._contexts[rows], futures_rfhwc], axis=1)))
 
     def distances(self, given: np.ndarray, horizon: int) -> dict[str, float]:
+        real = np.concatenate(self._real)
         held = np.concatenate([given, np.repeat(given[:, -1:], horizon, axis=1)], axis=1)
         return {
-            "sampled": frechet_distance(self._real, np.concatenate(self._made)),
-            "copy_last": frechet_distance(self._real, self._features(held)),
+            "sampled": frechet_distance(real, np.concatenate(self._made)),
+            "copy_last": frechet_distance(real, self._features(held)),
         }
 
     def _features(self, videos_vthwc: np.ndarray, piece: int = 4) -> np.ndarray:

@@ -73,10 +73,10 @@ class FinetuneChoices:
 def pretrain(arguments: Sequence[str], description: str) -> int:
     """`pretrain tokenizer|transformer`: the transformer learns the tokens of a model that --tokenizer names."""
     if HELP & set(arguments):
-        choices = parse_choices(PretrainChoices, ["tokenizer", *arguments])
+        choices = parse_choices(PretrainChoices, "ivideogpt pretrain", ["tokenizer", *arguments])
         preset = _only(presets.get(choices.preset), (choices.part,))
         return _parse("pretrain", description, arguments, dataclasses.replace(choices, part=tyro.MISSING), preset)
-    choices = parse_choices(PretrainChoices, arguments)
+    choices = parse_choices(PretrainChoices, "ivideogpt pretrain", arguments)
     choices.hosts.join()
     preset = _only(presets.get(choices.preset), (choices.part,))
     if (choices.part == "transformer") != (choices.tokenizer is not None):
@@ -101,10 +101,10 @@ def pretrain(arguments: Sequence[str], description: str) -> int:
 def finetune(arguments: Sequence[str], description: str) -> int:
     """`finetune MODEL`: all of a model, or one part of it, learns from other data (paper section 4.1)."""
     if HELP & set(arguments):
-        choices = parse_choices(FinetuneChoices, ["MODEL", *arguments])
+        choices = parse_choices(FinetuneChoices, "ivideogpt finetune", ["MODEL", *arguments])
         required = dataclasses.replace(choices, model=tyro.MISSING)
         return _parse("finetune", description, arguments, required, presets.get(choices.preset))
-    choices = parse_choices(FinetuneChoices, arguments)
+    choices = parse_choices(FinetuneChoices, "ivideogpt finetune", arguments)
     choices.hosts.join()
     model = load_model(choices.model)
     data = choices.data.specs(videos=choices.mode == "tokenizer")

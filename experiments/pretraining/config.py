@@ -141,11 +141,18 @@ _BASE = {
     name: presets.get(name, "mbpo").settings_as(MBPOConfig).world_model
     for name in ("laptop", "debug", "paper-64", "medium-64", "paper-256")
 }
+_FRAMES = dataclasses.replace(
+    _BASE["laptop"],
+    transformer=dataclasses.replace(_BASE["laptop"].transformer, decoding="frames", place_embedding=False),
+    frame_masking=0.0,
+    frame_sample=2,
+)
 _TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
 _PRESETS = {
     preset.preset: preset
     for preset in (
         Pretraining("laptop", _BASE["laptop"], Stage(3000, 8), Stage(10_000, 4, cosine=True), augmentation=False),
+        Pretraining("laptop-frames", _FRAMES, Stage(3000, 8), Stage(10_000, 16, cosine=True), augmentation=False),
         Pretraining("laptop-finetune", _slower(_BASE["laptop"]), Stage(600, 8), Stage(1500, 4, cosine=True),
                     augmentation=False, validate_every=500, checkpoint_every=500),
         Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2, cosine=True), validate_every=2,

@@ -19,6 +19,7 @@ from experiments.pretraining.config import Pretraining
 from experiments.pretraining.loop import Trainer, Validated
 from experiments.reports import videos
 from experiments.reports.comparison import scalars, sentence
+from experiments.reports.page import TOO_FEW
 from experiments.runs import hosts
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics_log import Metrics, keep_first
@@ -141,6 +142,8 @@ def _record_evaluation(event: Validated, folder: RunFolder, metrics: Metrics, di
         display.message(f"held out, {part} after update {event.step}: {said}")
     if event.comparison is not None:
         display.message(f"held out, after update {event.step}: {sentence(event.comparison)}")
+    elif "transformer" in event.metrics:
+        display.message(f"imagination not evaluated: {TOO_FEW}")
 
 
 def check_data(config: Pretraining) -> None:

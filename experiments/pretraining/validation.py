@@ -115,12 +115,4 @@ def _tokenizer(config: WorldModelConfig, params: Any, frames_bthwc: Array, perce
 
 @functools.partial(jax.jit, static_argnames="config")
 def _transformer(config: WorldModelConfig, params: WorldModelParams, frames_bthwc, actions_bta, rewards_bt):
-    tokens_bl, labels_bl = world_model.tokenize(config, params, frames_bthwc)
-    metrics = training.losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
-    logits, _ = world_model.score(config, params, tokens_bl, actions_bta)
-    labels = labels_bl[:, config.layout.context_length + 1 :]
-    chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
-    above = (logits[:, :-1] > chosen).sum(-1)
-    top_k = jnp.mean(above < TOP_K, where=labels != config.layout.future_slot)
-    loss = metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0)
-    return {"loss": loss, **metrics, f"token_accuracy_top_{TOP_K}": top_k}
+    return training.segment_metrics(config, params, frames_bthwc, actions_bta, rewards_bt, TOP_K)

@@ -71,14 +71,27 @@ def read_table(path: str | os.PathLike, of: str = "mse") -> list[Row]:
     return rows
 
 
+def name_unevaluated(path: str | os.PathLike, of: str = "mse") -> list[str]:
+    """The runs of such a file that have no row in `read_table`, as a reader tells them apart."""
+    table = tables.read(path, tables.TRAINING, "fine-tuning runs")
+    measured = {_run_of(row) for row in table if row.get(MEASURES[of].column, "") != ""}
+    others = {_run_of(row): row for row in table if _run_of(row) not in measured}
+    return [
+        f"{row['beginning']} on {row['data']}, trajectories {row['trajectories'] or '-'}, seed {row['seed']}"
+        for row in others.values()
+    ]
+
+
+def _run_of(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in tables.TRAINING)
+
+
 def last_evaluations(rows: Iterable[Row], of: str = "mse") -> list[Row]:
     """Of each run its last row that says how well it imagines, with `value`, `copy_last` and `shuffled_actions` in the
     measure's unit (None where it has none)."""
     measure = MEASURES[of]
     columns = {"value": measure.column, "copy_last": measure.copy_last, "shuffled_actions": measure.shuffled_actions}
-    evaluated = {
-        tuple(str(row[name]) for name in tables.TRAINING): row for row in rows if row.get(measure.column, "") != ""
-    }
+    evaluated = {_run_of(row): row for row in rows if row.get(measure.column, "") != ""}
     return [
         {**row, **{name: _scale(row.get(column, ""), measure.scale) for name, column in columns.items()}}
         for row in evaluated.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def report(arguments: Sequence[str], description: str) -> int:
     parser.add_argument("--csv", type=pathlib.Path, help="write the evaluations of all runs to this file as well")
     options = parser.parse_args(arguments)
     from experiments.reports.page import write_report
-    from experiments.reports.tables import as_csv
+    from experiments.reports.tables import as_csv, rows
     from experiments.runs.run_folder import RunFolder, write_atomically
 
     for path in (options.csv, options.out):
@@ -33,6 +34,9 @@ def report(arguments: Sequence[str], description: str) -> int:
     folders = [RunFolder(path) for path in options.run]
     if options.csv:
         table = as_csv(folders)
+        for folder in folders:
+            if not rows(folder):
+                print(f"{folder.path} was never evaluated: it has no row in {options.csv}", file=sys.stderr)
         with writing(options.csv):
             options.csv.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(options.csv, table)
@@ -79,6 +83,9 @@ def adaptation(arguments: Sequence[str], description: str) -> int:
     text, figure = adaptation.as_text(rows, options.of), adaptation.draw(rows, options.of)
     _save(figure, options.out)
     print(text)
+    for path in options.table:
+        for name in adaptation.name_unevaluated(path, options.of):
+            print(f"not evaluated, and left out: {name}")
     print(f"written to {options.out}")
     return 0
 

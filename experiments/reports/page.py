@@ -87,8 +87,20 @@ class Run:
                 "Does imagination follow the actions?",
                 "imagining with another episode's actions",
             ),
-            _success_verdict(self.lines) if self.trains_agent else _tokens_verdict(self.lines),
+            _success_verdict(self.lines) if self.trains_agent else _tokens_verdict(self),
         ]
+
+    @property
+    def learned_all(self) -> bool:
+        """Whether a run that learns from data sets has made all its updates."""
+        total = sum(self.config.get(f"{part}.steps", 0) for part in ("tokenizer", "transformer"))
+        done = latest(self.lines, "updates")
+        return not self.trains_agent and done is not None and done["updates"] >= total
+
+    @property
+    def learns_pictures_alone(self) -> bool:
+        """Whether nobody has trained the transformer of a run that learns from data sets."""
+        return not self.trains_agent and not (self.config.get("source") or self.config.get("transformer.steps"))
 
     @property
     def error(self) -> float | None:
@@ -212,6 +224,10 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
         return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
     if line is None and run.error is not None:
         return Verdict(question, None, "no actions", "This model predicts without actions.")
+    if line is None and run.learns_pictures_alone:
+        return Verdict(question, None, "no transformer", "This run trained a tokenizer alone, which imagines nothing.")
+    if line is None and run.learned_all:
+        return Verdict(question, None, "not evaluated", f"{TOO_FEW[0].upper()}{TOO_FEW[1:]}.")
     if line is None:
         detail = "The model is evaluated on held-out segments once it is trained."
         return Verdict(question, None, "not measured yet", detail)
@@ -242,6 +258,9 @@ def _compare(mine: float, theirs: float) -> str:
     return ", the same" if share == "0.0%" else f", {share} {'less' if ratio < 1 else 'more'}"
 
 
+TOO_FEW = "fewer than two held-out recordings are long enough: raise --validation-share, or lower --horizon"
+"""Why a trained model was not compared with reality."""
+
 CLEARLY = 0.98
 """Share of another error below which the model's own is clearly less."""
 
@@ -261,9 +280,11 @@ def _success_verdict(lines: list[dict[str, Any]]) -> Verdict:
     return Verdict(question, success >= curves.SOLVED, f"{success:.0%}", detail)
 
 
-def _tokens_verdict(lines: list[dict[str, Any]]) -> Verdict:
+def _tokens_verdict(run: Run) -> Verdict:
     question, name = "How many of the coming tokens are foreseen?", "validation/transformer/token_accuracy"
-    line = latest(lines, name)
+    line = latest(run.lines, name)
+    if line is None and run.learned_all and not run.learns_pictures_alone:
+        return Verdict(question, None, "not evaluated", "A data set of one recording holds none out.")
     if line is None:
         return Verdict(question, None, "not measured yet", "The transformer is evaluated on held-out segments.")
     detail = f"Share of held-out tokens that the transformer finds likeliest (update {line['updates']:,})"

@@ -358,7 +358,7 @@ def _check_score(place: pathlib.Path, mend: bool) -> None:
 
 def _reason(error: BaseException | None) -> str:
     """What an error says, without the dumps that libraries append to it."""
-    return re.split(r"\n|: \{|; | \[", str(error), maxsplit=1)[0][:160]
+    return re.split(r"\n|: \{|; |\. See full| \[\w+=| \[source", str(error), maxsplit=1)[0][:160]
 
 
 def _quiet() -> None:
@@ -366,3 +366,9 @@ def _quiet() -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
     for name in ("absl", "orbax"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_is_no_dump)
+
+
+def _is_no_dump(record: logging.LogRecord) -> bool:
+    """Of a damaged checkpoint orbax raises one leaf's error; those of the others would be told in pages."""
+    return "orbax" not in record.getMessage()

@@ -18,10 +18,13 @@ Chosen = TypeVar("Chosen")
 HELP = frozenset({"-h", "--help"})
 
 
-def parse_choices(kind: type[Chosen], arguments: Sequence[str]) -> Chosen:
-    """What was typed for the fields of `kind`, a dataclass; all other words are left for `parse_settings`."""
+def parse_choices(kind: type[Chosen], prog: str, arguments: Sequence[str]) -> Chosen:
+    """What was typed for the fields of `kind`, a dataclass; all other words are left for `parse_settings`.
+
+    prog: the command, whose help an error points to.
+    """
     words = [word for word in arguments if word not in HELP]
-    return tyro.cli(kind, args=words, return_unknown_args=True, add_help=False)[0]
+    return tyro.cli(kind, prog=prog, args=words, return_unknown_args=True)[0]
 
 
 def parse_options(kind: type[Chosen], prog: str, description: str, arguments: Sequence[str]) -> Chosen:

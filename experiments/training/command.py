@@ -46,7 +46,7 @@ class RunPaths:
 
 def train(arguments: Sequence[str], description: str) -> int:
     """Parse, run, and say where the report is."""
-    choices = parse_choices(Choices, arguments)
+    choices = parse_choices(Choices, "ivideogpt train", arguments)
     experiment = presets.get(choices.preset, choices.algorithm)
     name = name_of(experiment.algorithm)
     described = (

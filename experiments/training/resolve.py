@@ -72,16 +72,19 @@ def _with_model(experiment: Experiment, model: WorldModelConfig, typed: Collecti
         raise UsageError(f"--pretrained {experiment.pretrained} predicts from a goal, which a run does not have")
     prefix = f"{name_of(algorithm)}.world_model."
     # Codebooks are frozen and rewards are predicted, as in the paper; layers that the model lacks are added, zero.
-    own = {
+    of_model = {
         "tokenizer": dataclasses.replace(model.tokenizer, freeze_codebooks=model.tokenizer.quantizer == "vq"),
         "transformer": dataclasses.replace(model.transformer, reward_head=True),
     }
-    parts = {
+    parts: dict[str, Any] = {
         part: _override(config, getattr(algorithm.world_model, part), prefix + part, typed)
-        for part, config in own.items()
+        for part, config in of_model.items()
     }
-    wanted = dataclasses.replace(algorithm.world_model, **parts)
+    if model.transformer.decoding != algorithm.world_model.transformer.decoding:  # each learns in a way of its own
+        own = {"frame_masking": model.frame_masking, "frame_sample": model.frame_sample}
+        parts |= {name: value for name, value in own.items() if prefix + name not in typed}
     try:
+        wanted = dataclasses.replace(algorithm.world_model, **parts)
         check_architecture(model, wanted)
     except ValueError as error:
         raise UsageError(f"--pretrained {experiment.pretrained}: {error}") from error

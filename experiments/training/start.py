@@ -21,7 +21,7 @@ from experiments.weights.metric_weights import perceptual_weights
 from tokenizer import PerceptualWeights
 from world_model import WorldModel, WorldModelConfig, WorldModelParams, fit_params
 
-HELD_OUT = "held-out episodes"
+HELD_OUT, RANDOM_HELD_OUT = "held-out episodes", "held-out random episodes"
 """Of the progress while they are collected."""
 HELD_OUT_SEED = 1_000_003
 """Added to the seed under which held-out episodes are collected, so that they share none with the demonstrations."""
@@ -80,7 +80,7 @@ class Collector:
 
     def _random(self, folder: pathlib.Path, count: int) -> list[Episode]:
         kind = self.experiment.schedule.random_actions
-        episodes = collect_random(self.env, folder, count, self._held_out_seed, kind, HELD_OUT)
+        episodes = collect_random(self.env, folder, count, self._held_out_seed, kind, RANDOM_HELD_OUT)
         return self._collect(episodes, folder)[:count]
 
     def _collect(self, collecting: Iterable[Progress], folder: pathlib.Path) -> list[Episode]:

@@ -82,6 +82,18 @@ def test_drqv2_is_the_same_loop_without_a_world_model(tmp_path, ivideogpt):
     assert not any(name.startswith(("tokenizer/", "transformer/", "model/")) for name in names)
 
 
+def test_a_run_imagines_whole_frames_at_once_and_is_gone_on_from_by_another(tmp_path, ivideogpt):
+    run, tuned = tmp_path / "frames", tmp_path / "tuned"
+    decoding = ["--mbpo.world-model.transformer.decoding", "frames", "--mbpo.world-model.frame-sample", 2]
+    assert ivideogpt("train", "--preset", "debug", *decoding, "--run-dir", run).code == 0
+    names = set().union(*lines_of(run))
+    assert {"model/mse_imagined", "model/mse_shuffled_actions", "imagined/reward", "transformer/cross_entropy"} <= names
+    again = ivideogpt("train", "--preset", "debug", "--pretrained", run, "--run-dir", tuned, "--seed", 1)
+    assert again.code == 0, again.err
+    config = WorldModel.from_pretrained(tuned / "model").config
+    assert (config.transformer.decoding, config.frame_sample) == ("frames", 2)
+
+
 def test_the_command_itself_ends_with_one_sentence_and_its_exit_code():
     command = [sys.executable, "-m", "experiments.cli", "train", "--preset", "lptop"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

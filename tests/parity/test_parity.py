@@ -18,7 +18,7 @@ from tokenizer import CompressiveTokenizer, PerceptualWeights, TokenizerConfig, 
 from tokenizer import published as published_tokenizer
 from tokenizer.initial import DeferredInit
 from tokenizer.quantize import VectorQuantizer
-from world_model import SequenceLayout, TransformerConfig, published, transformer
+from world_model import SequenceLayout, TransformerConfig, attention, modules, published
 from world_model.transformer import Transformer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -66,7 +66,7 @@ def llama() -> tuple[Transformer, dict[str, np.ndarray], jax.Array]:
     weights, expected = golden("llama")
     codes = len(weights["llm.lm_head.weight"]) - 2
     layout = SequenceLayout(1, 1, 1, context_codes=1, future_codes=codes - 1)
-    model = transformer.merge(LLAMA, layout, published.import_params(LLAMA, layout, weights))
+    model = modules.merge_transformer(LLAMA, layout, published.import_params(LLAMA, layout, weights))
     embeddings = model.embed(jnp.asarray(expected["tokens"]))
     slots = expected["slots"]
     embeddings = embeddings.at[:, slots].set(model.act(embeddings[:, slots], jnp.asarray(expected["actions"])))
@@ -84,7 +84,7 @@ def test_hidden_states_logits_and_rewards_are_those_of_the_reference_llama(llama
 def test_every_layer_gives_what_the_same_layer_of_the_reference_gives(llama):
     model, expected, embeddings = llama
     assert_close(embeddings, expected["hidden"][:, 0])
-    table = jnp.asarray(transformer.rotary_table(LLAMA, embeddings.shape[1]))
+    table = jnp.asarray(attention.rotary_table(LLAMA, embeddings.shape[1]))
     x, _, _ = model.blocks[0](embeddings, table)
     assert_close(x, expected["hidden"][:, 1])
     x, _, _ = model.blocks[1](x, table)

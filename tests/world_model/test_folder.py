@@ -17,8 +17,8 @@ from world_model import (
     WorldModelConfig,
     WorldModelParams,
     folder,
+    modules,
     published,
-    transformer,
 )
 from world_model.folder import TRANSFORMER, from_plain
 
@@ -73,7 +73,7 @@ def test_a_laptop_kind_of_model_is_read_back_too(tmp_path, config):
         config.tokenizer, quantizer="fsq", fsq_levels=(4, 3), context_codes=12, future_codes=12, context_residual=True
     )
     config = dataclasses.replace(config, tokenizer=tokenizer)
-    shapes = WorldModelParams(abstract_params(tokenizer), transformer.abstract(config.transformer, config.layout))
+    shapes = WorldModelParams(abstract_params(tokenizer), modules.abstract(config.transformer, config.layout))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
     model = WorldModel(config, params)

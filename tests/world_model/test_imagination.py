@@ -222,3 +222,20 @@ def test_an_imagination_without_room_says_so(model, frames):
     state, _, _ = model.step(state, np.zeros((2, 3), np.float32), KEY)
     with pytest.raises(ValueError, match="full after 1 frames"):
         model.step(state, np.zeros((2, 3), np.float32), KEY)
+
+
+def test_frames_and_actions_of_another_kind_are_refused_with_what_was_found(model, frames, actions):
+    """Fault 5: int64 or 0..255 frames gave a white video, NaN actions NaN rewards, both without an error."""
+    given, future, key = frames[:, :2], actions[:, 1:4], jax.random.key(0)
+    for wrong, found in (
+        (given.astype(np.int64), "int64 from 0 to 255"),
+        (given.astype(np.float32), "float32 from 0 to"),
+    ):
+        with pytest.raises(ValueError, match=f"context_frames are {found}"):
+            model.rollout(wrong, future, key)
+        with pytest.raises(ValueError, match="context_frames are"):
+            model.reset(wrong)
+    with pytest.raises(ValueError, match="actions hold numbers that are not finite"):
+        model.rollout(given, np.full_like(future, np.nan), key)
+    with pytest.raises(ValueError, match="the action hold"):
+        model.step(model.reset(given), np.full_like(future[:, 0], np.inf), key)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tokenizer import TokenizerConfig, abstract_params
-from world_model import TransformerConfig, WorldModel, WorldModelConfig, WorldModelParams, folder, transformer
+from world_model import TransformerConfig, WorldModel, WorldModelConfig, WorldModelParams, folder, modules
 
 SMALL = TokenizerConfig(
     resolution=32,
@@ -46,9 +46,7 @@ VARIANTS = {
 
 def write_published(path, config: WorldModelConfig) -> int:
     """Write config.json and tensors as published, every number in them another one; returns how many there are."""
-    shapes = WorldModelParams(
-        abstract_params(config.tokenizer), transformer.abstract(config.transformer, config.layout)
-    )
+    shapes = WorldModelParams(abstract_params(config.tokenizer), modules.abstract(config.transformer, config.layout))
     folder.save(path, config, jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes))
     (path / folder.CONFIG).unlink()
     count = 0

@@ -102,10 +102,10 @@ def test_arithmetic_of_a_program_without_loops_is_what_the_compiler_counts():
 def test_arithmetic_of_the_transformer_is_what_the_compiler_counts():
     config = DEBUG.algorithm.world_model
     wide = presets.LAPTOP_MODEL.transformer
-    params = jax.eval_shape(lambda: world_model.transformer.init_params(wide, config.layout, jax.random.key(0)))
+    params = jax.eval_shape(lambda: world_model.modules.init_params(wide, config.layout, jax.random.key(0)))
 
     def program(params, embeddings_bld):
-        return world_model.transformer.merge(wide, config.layout, params)(embeddings_bld)
+        return world_model.modules.merge_transformer(wide, config.layout, params)(embeddings_bld)
 
     traced = jax.jit(program).trace(params, array(2, 64, wide.width))
     # The compiler counts elementwise work, too.

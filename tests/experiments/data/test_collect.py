@@ -109,7 +109,7 @@ def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_p
     with pytest.raises(Preempted):
         collect._collect(one, queue.Queue(), asked)
     assert len(played) == 1
-    assert "3 episodes with 1 numbers an action and rewards, 0 skipped" in collect._collect(one, queue.Queue())
+    assert "3 episodes with 1 number an action and rewards, 0 skipped" in collect._collect(one, queue.Queue())
     assert len(played) == len(set(played)) == 3
 
 

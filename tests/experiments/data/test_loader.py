@@ -125,8 +125,8 @@ def test_what_is_held_out_is_never_trained_on(specs):
         split: set(np.concatenate([b.frames_bthwc[:, 0, 0, 0, 0] for b in take(Loader(PLAIN, specs, split), 40)]))
         for split in ("train", "validation")
     }
-    assert len(seen["validation"]) == 2
-    assert len(seen["train"]) == 28
+    assert len(seen["validation"]) == 4  # two of each set
+    assert len(seen["train"]) == 26
     assert not seen["train"] & seen["validation"]
 
 
@@ -154,3 +154,10 @@ def test_damage_is_found_while_loading_and_the_recording_named(specs, workers):
 def test_a_batch_that_hosts_cannot_share_is_refused(specs):
     with pytest.raises(DataError, match="cannot be shared by 3 hosts"):
         Loader(CONFIG, specs, hosts=3)
+
+
+@pytest.mark.parametrize(("share", "changed"), [(0.01, True), (0.0, False), (0.2, False)])
+def test_a_run_whose_small_set_held_less_out_before_does_not_go_on_as_if_nothing_had_changed(specs, share, changed):
+    """Fault 6: of larger sets as much is held out as before, and their runs go on."""
+    segments = Loader(dataclasses.replace(PLAIN, validation_share=share), specs).segments
+    assert ("fewest_held_out" in segments) == changed

@@ -15,8 +15,9 @@ def test_a_split_depends_on_names_alone_and_shares_nothing():
     assert {turned[i] for i in members(turned, "validation")} == {names[i] for i in held}
 
 
-@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (30, 1), (200, 2)])
-def test_a_small_set_holds_one_for_validation_unless_it_is_its_only_one(count, held):
+@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (3, 2), (30, 2), (200, 2), (1000, 10)])
+def test_a_small_set_holds_two_for_validation_where_that_leaves_one_to_learn_from(count, held):
+    """Fault 6: with fewer than 150 recordings one was held out, where an evaluation needs two."""
     names = [str(i) for i in range(count)]
     assert (len(members(names, "validation")), len(members(names, "train"))) == (held, count - held)
     assert len(members(names, "train", 0)) == count

@@ -148,6 +148,8 @@ def test_an_unknown_task_is_refused_with_the_closest_names():
         "unknown task 'plate-slid': did you mean plate-slide, plate-slide-side, plate-slide-back? "
         "All 50: ivideogpt tasks"
     )
+    with pytest.raises(UnknownTaskError, match=r"^unknown task 'xyz': none is called like that\. All 50: iv"):
+        check_task("xyz")  # fault 19
 
 
 def test_both_qualities_draw_the_same_scene():

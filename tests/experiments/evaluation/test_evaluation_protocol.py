@@ -19,6 +19,7 @@ from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError, UserError
 from experiments.evaluation import command as evaluation
+from experiments.evaluation import protocol
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
 from experiments.pretraining import config as presets
@@ -54,13 +55,28 @@ def recording_set(recordings, step=1) -> list[RecordingSet]:
 
 def result(*arguments) -> MeasuredModel:
     *progress, found = measure(*arguments)
-    assert [event.done for event in progress] == [6, 12]
+    assert [(event.phase, event.done, event.total) for event in progress] == [
+        *(("futures", done, 12) for done in (6, 12)),
+        *(("comparisons", done, 3) for done in range(4)),
+    ]
     return found
 
 
 @pytest.fixture(scope="module")
 def measured(model, segments):
     return result(model, segments, PROTOCOL, None)
+
+
+def test_progress_is_at_its_end_when_everything_is(model, segments, monkeypatch):
+    """Fault 18: it said '100%, 0 s left', and went on for minutes."""
+    happened = []
+    for name in ("predict_futures", "compare_metrics"):
+        usual = getattr(protocol, name)
+        monkeypatch.setattr(protocol, name, lambda *a, u=usual, n=name: (happened.append(n), u(*a))[1])
+    for _ in measure(model, segments, PROTOCOL, None):
+        happened.append("event")
+    worked = [index for index, what in enumerate(happened) if what in ("predict_futures", "compare_metrics")]
+    assert len(worked) > 5 and happened[max(worked) :].count("event") == 2  # the last progress, and what was measured
 
 
 @pytest.mark.slow

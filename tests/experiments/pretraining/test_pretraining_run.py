@@ -126,9 +126,9 @@ def test_a_goal_conditioned_model_learns_and_is_judged_with_the_goal_first(confi
     settings = dataclasses.replace(settings, tokenizer=Stage(2, 2), transformer=Stage(2, 2))
     trainer = run.Trainer(settings, params)
     frames = np.random.default_rng(0).integers(256, size=(2, 6, 64, 64, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(trainer._arranged(frames), frames[:, [5, 0, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(trainer._arrange(frames), frames[:, [5, 0, 1, 2, 3, 4]])
     trainer.enter("transformer")  # whose tokens are put into order when they are made
-    np.testing.assert_array_equal(trainer._arranged(frames), frames)
+    np.testing.assert_array_equal(trainer._arrange(frames), frames)
     made = WorldModel.from_pretrained(run.pretrain(settings, params, tmp_path / "run", ""))
     assert made.config.goal_conditioned
     assert "model/mse_shuffled_actions" in values(tmp_path / "run")[-1]
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, 
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", "--data", tmp_path / "no set", *on[2:])
     assert code == 2 and "is no data set" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on, "--trajectories", 6)
-    assert code == 2 and "the data has 5 to learn from" in said
+    assert code == 2 and "the data has 4 to learn from" in said
     bad = {
         "silent": (4, False, "no rewards to learn"),
         "six": (6, True, "actions of 6 numbers"),

@@ -52,6 +52,23 @@ def test_the_last_evaluation_of_each_run_counts_and_seeds_are_averaged(runs, tmp
     assert "copying the last frame" in lines
 
 
+def test_a_run_that_was_not_evaluated_is_named(runs, tmp_path, ivideogpt):
+    """Fault 6: it was dropped without a word."""
+    made = RunFolder(tmp_path / "small")
+    config = CONFIG | {"tokenizer": {"steps": 2}, "transformer": {"steps": 2}, "trajectories": 1, "seed": 7}
+    with made.claim(config, "typed"), Metrics(made.metrics) as metrics:
+        metrics.write(Clock(), {"updates": 4, "validation/tokenizer/future_mse": 0.1})
+    never = RunFolder(tmp_path / "never")
+    with never.claim(config, "typed"):
+        pass
+    table = tmp_path / "runs.csv"
+    said = ivideogpt("report", *(each.path for each in [*runs, made, never]), "--csv", table)
+    assert f"{never.path} was never evaluated: it has no row in {table}" in said.err
+    said = ivideogpt("adaptation", table, "--out", tmp_path / "a.png")
+    assert "not evaluated, and left out: full on reach, trajectories 1, seed 7" in said.out.splitlines()
+    assert said.out.count("left out") == 1
+
+
 def test_what_evaluate_found_of_a_run_is_in_its_last_row_and_can_be_compared(runs, tmp_path):
     with pytest.raises(UsageError, match=r"no run of .* has a best_ssim: 'ivideogpt evaluate RUN"):
         (tmp_path / "before.csv").write_text(tables.as_csv(runs))

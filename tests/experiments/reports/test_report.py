@@ -7,6 +7,7 @@ import pytest
 
 from experiments.errors import UsageError
 from experiments.reports import curves, plots, tables, videos
+from experiments.reports import page as pages
 from experiments.reports.page import write_report
 from experiments.runs.metrics_log import Metrics
 from experiments.runs.run_folder import RunFolder, RunFolderError
@@ -87,6 +88,31 @@ def test_a_run_that_has_just_begun_has_a_page_that_says_what_is_missing(tmp_path
     for words in ("plate-slide", "mbpo, debug, seed 3", "not measured yet", "not evaluated yet", "No curves yet",
                   "No video yet", "Nothing imagined yet", "No training metrics yet"):  # fmt: skip
         assert words in page
+
+
+@pytest.mark.parametrize(
+    ("updates", "steps", "validated", "expected"),
+    [
+        (10, (0, 20), True, ["not measured yet", "not measured yet", "25%"]),
+        (20, (0, 20), True, ["not evaluated", "not evaluated", "25%"]),
+        (20, (0, 20), False, ["not evaluated"] * 3),
+        (20, (20, 0), False, ["no transformer", "no transformer", "not measured yet"]),
+    ],
+)
+def test_a_page_says_that_a_finished_run_was_not_evaluated_and_why(tmp_path, updates, steps, validated, expected):
+    """Fault 6: it said 'not measured yet', once everything was over."""
+    folder = RunFolder(tmp_path / "run")
+    config = {"preset": "debug", "data": [{"folder": "data/reach"}], "source": None, "trajectories": None, "seed": 4}
+    config |= {"kind": "pretrain"} | {
+        name: {"steps": count} for name, count in zip(("tokenizer", "transformer"), steps, strict=True)
+    }
+    with folder.claim(config, "typed"), Metrics(folder.metrics) as metrics:
+        found = {"validation/transformer/token_accuracy": 0.25} if validated else {"tokenizer/loss": 1.0}
+        metrics.write(types.SimpleNamespace(agent_steps=0, env_steps=0), {"updates": updates} | found)
+    verdicts = pages._run(folder, "run").verdicts
+    assert [verdict.headline for verdict in verdicts] == expected
+    assert "raise --validation-share" in verdicts[0].detail or expected[0] != "not evaluated"
+    write_report([folder])
 
 
 def test_the_verdicts_say_what_the_newest_lines_say_whatever_that_is(tmp_path):

@@ -247,11 +247,22 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
         assert restored is not None and restored.step == 1
         assert_same(restored.state, states(1))
         (sentence,) = said
-        assert sentence.startswith("checkpoint 2 is damaged (") and sentence.endswith("checkpoints.damaged/2")
+        assert sentence.startswith("checkpoint 2 is damaged (the checksum of .params['layer/one']['w'] differs)")
+        assert sentence.endswith("checkpoints.damaged/2")
         checkpoints.save(2, states(2), {})  # the run comes there again
         checkpoints.wait()
         restored, said = newest(checkpoints)
         assert restored is not None and (restored.step, said) == (2, [])
+
+
+def test_damage_that_every_array_meets_is_told_once(tmp_path, caplog):
+    """Fault 8: where several arrays could not be read, asyncio told the others' errors in pages, when they were
+    collected."""
+    Checkpoints(tmp_path).close()
+    logger = logging.getLogger("asyncio")
+    logger.error("Task exception was never retrieved\nfuture: <Task coro=<read() at orbax/checkpoint/x.py>")
+    logger.error("somebody else's")
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == ["somebody else's"]
 
 
 @pytest.mark.parametrize("lost", ["damaged", "deleted", "deleted with their folder"])

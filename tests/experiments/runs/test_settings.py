@@ -38,7 +38,7 @@ class Choices:
 
 
 def parse(*words: str) -> dict:
-    defaults = {"_choices": parse_choices(Choices, words), "_outer": Outer(), "algorithm": Inner()}
+    defaults = {"_choices": parse_choices(Choices, "prog", words), "_outer": Outer(), "algorithm": Inner()}
     return parse_settings("prog", "described", words, defaults)
 
 
@@ -59,6 +59,22 @@ def test_an_unknown_word_is_told_by_the_parser(capsys):
     with pytest.raises(SystemExit, match="2"):
         parse("--algorithm.stps", "5")
     assert "--algorithm.steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["train", "--prest", "debug"], "train"),
+        (["train", "--algorithm"], "train"),
+        (["pretrain", "tokenzer"], "pretrain"),
+        (["finetune", "--preset"], "finetune"),
+        (["collect-data", "--tsks"], "collect-data"),
+    ],
+)
+def test_a_mistake_points_to_the_help_of_its_command(ivideogpt, typed, command):
+    """Fault 19: it pointed to that of no command."""
+    said = ivideogpt(*typed)
+    assert said.code == 2 and f"ivideogpt {command} --help" in said.err and "ivideogpt --help" not in said.err
 
 
 def test_help_shows_every_setting_with_its_default(capsys):

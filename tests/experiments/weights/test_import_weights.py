@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from experiments import cli
 from tokenizer import TokenizerConfig, abstract_params
-from world_model import TransformerConfig, WorldModel, WorldModelConfig, WorldModelParams, folder, transformer
+from world_model import TransformerConfig, WorldModel, WorldModelConfig, WorldModelParams, folder, modules
 
 CONFIG = WorldModelConfig(
     tokenizer=TokenizerConfig(
@@ -33,9 +33,7 @@ CONFIG = WorldModelConfig(
 def source(tmp_path):
     """An action-free folder as published, with made-up weights."""
     rng = np.random.default_rng(0)
-    shapes = WorldModelParams(
-        abstract_params(CONFIG.tokenizer), transformer.abstract(CONFIG.transformer, CONFIG.layout)
-    )
+    shapes = WorldModelParams(abstract_params(CONFIG.tokenizer), modules.abstract(CONFIG.transformer, CONFIG.layout))
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
     path = tmp_path / "in" / "source"
     folder.save(path, CONFIG, params)
