@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -106,17 +107,22 @@ def drop(x: Array, rate: float, key: Array) -> Array:
     return jnp.where(halves >= round(rate * 2**16), x / (1 - rate), 0.0)
 
 
+def linear_without_bias(config: TransformerConfig, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
+    """Makes the linear layers of the blocks, given the sizes of their inputs and outputs."""
+    return functools.partial(
+        nnx.Linear,
+        use_bias=False,
+        kernel_init=nnx.initializers.normal(config.initial_std),
+        dtype=config.compute_dtype,
+        rngs=rngs,
+    )
+
+
 class SelfAttention(nnx.Module):
     """The projections of queries, keys and values are one matrix [D, 3 D], in this order."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(
-            nnx.Linear,
-            use_bias=False,
-            kernel_init=nnx.initializers.normal(config.initial_std),
-            dtype=config.compute_dtype,
-            rngs=rngs,
-        )
+        linear = linear_without_bias(config, rngs)
         self.heads, self.width, self.dropout = config.heads, config.width, config.dropout
         self.qkv = linear(config.width, 3 * config.width)
         self.output = linear(config.width, config.width)

@@ -14,11 +14,12 @@ import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
 from tokenizer.layers import to_patches
-from world_model.attention import merge_heads, split_heads
+from world_model.attention import attend, linear_without_bias, merge_heads, split_heads
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
 from world_model.transformer import FeedForward
@@ -50,13 +51,7 @@ class FrameAttention(nnx.Module):
     """Attention of a frame's queries to the context and to each other; of the context, to itself."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(
-            nnx.Linear,
-            use_bias=False,
-            kernel_init=nnx.initializers.normal(config.initial_std),
-            dtype=config.compute_dtype,
-            rngs=rngs,
-        )
+        linear = linear_without_bias(config, rngs)
         self.heads = config.heads
         self.qkv = linear(config.width, 3 * config.width)
         self.output = linear(config.width, config.width)
@@ -82,9 +77,8 @@ class FrameAttention(nnx.Module):
     def within(self, x_bmd: Array) -> tuple[Array, Array, Array]:
         """The context's own mixture [B, M, D], and its keys and values."""
         queries, keys, values = self.project(x_bmd)
-        scores = jnp.einsum("bhqd,bhkd->bhqk", queries, keys, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(scores * queries.shape[-1] ** -0.5, axis=-1).astype(values.dtype)
-        return self.output(merge_heads(jnp.einsum("bhqk,bhkd->bhqd", weights, values))), keys, values
+        mixed = attend(queries, keys, values, np.True_, 0.0, None)
+        return self.output(merge_heads(mixed)), keys, values
 
 
 class FrameBlock(nnx.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import chex
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from world_model.attention import Cache, SelfAttention, rotary_table
+from world_model.attention import Cache, SelfAttention, linear_without_bias, rotary_table
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
 
@@ -20,13 +19,7 @@ class FeedForward(nnx.Module):
     """SwiGLU. The gate and the value are one matrix [D, 2 feed_forward], in this order."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(
-            nnx.Linear,
-            use_bias=False,
-            kernel_init=nnx.initializers.normal(config.initial_std),
-            dtype=config.compute_dtype,
-            rngs=rngs,
-        )
+        linear = linear_without_bias(config, rngs)
         self.gate_and_up = linear(config.width, 2 * config.feed_forward)
         self.down = linear(config.feed_forward, config.width)
 
