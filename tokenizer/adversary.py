@@ -84,4 +84,5 @@ def adaptive_weight(gradient: Mapping[str, Any], adversarial_gradient: Mapping[s
 
 
 def _output_kernels(params: Mapping[str, Any]) -> list[Array]:
-    return [params[decoder]["out"]["kernel"][...] for decoder in ("context_decoder", "future_decoder")]
+    layers = (("context_decoder", "out"), ("future_decoder", "out"), ("patch_pair", "paint"))
+    return [params[part][layer]["kernel"][...] for part, layer in layers if part in params]

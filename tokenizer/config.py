@@ -41,6 +41,8 @@ class TokenizerConfig:
     norm_per_position: bool = architecture(False)  # statistics per position, so that what stays still keeps its codes
     stem_patch: int = architecture(1)  # 1: 3x3 convolutions as published; p > 1: matmuls on p x p patches at both ends
     future_patch: int = architecture(4)  # side of the latent patches that make one future token
+    future_pair: Literal["vqgan", "patches"] = architecture("vqgan")  # patches: each coded by its change, unpublished
+    patch_width: int = architecture(384)  # of the hidden layers of future_pair "patches"
     context_mid_attention: bool = architecture(False)
     future_mid_attention: bool = architecture(True)
     max_attention_resolution: int = architecture(16)  # cross-attention only on maps of at most this side
@@ -52,6 +54,8 @@ class TokenizerConfig:
     context_codes: int = architecture(8192)
     future_codes: int = architecture(8192)
     fsq_levels: tuple[int, ...] = architecture((8, 5, 5, 5))
+    future_levels: tuple[int, ...] | None = architecture(None)  # fsq: of the future codes; None: fsq_levels, too
+    future_groups: int = architecture(1)  # patches: tokens that code one patch together
     commitment_weight: float = 1.0
     dead_code_steps: int | None = None  # vq: a code unused for so many training steps restarts from a latent
     freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
@@ -108,8 +112,16 @@ class TokenizerConfig:
     def _check_sizes(self):
         require_at_least(1, self, "resolution", "latent_channels", "norm_groups", "stem_patch", "future_patch")
         require_at_least(
-            1, self, "attention_heads", "context_codes", "future_codes", "future_sample", "dead_code_steps"
+            1,
+            self,
+            "attention_heads",
+            "context_codes",
+            "future_codes",
+            "future_sample",
+            "dead_code_steps",
+            "patch_width",
         )
+        require_at_least(1, self, "future_groups")
         require_at_least(0, self, "layers_per_block", "mid_layers", "max_attention_resolution", "commitment_weight")
         require_shares(self, "dropout", "motion_floor")
         _require(min(self.channels, default=1) > 0, f"channels must be positive, found {self.channels}")
@@ -131,17 +143,40 @@ class TokenizerConfig:
         )
 
     def _check_codes(self):
+        self._check_future_pair()
         if self.quantizer == "vq":
             _require(self.still_weight == 0, "still_weight is for fsq: vq has no code that stands out")
+            _require(self.future_levels is None, "future_levels is for fsq: vq has no levels")
             return
-        codes = math.prod(self.fsq_levels)
-        for name in ("context_codes", "future_codes"):
+        for name, levels, still in (
+            ("context_codes", self.fsq_levels, 0),
+            ("future_codes", self.levels_of_future, int(self.future_pair == "patches")),
+        ):
+            codes = math.prod(levels) + still
             _require(
                 getattr(self, name) == codes,
-                f"fsq_levels {self.fsq_levels} make {codes} codes, but {name} is {getattr(self, name)}",
+                f"fsq levels {levels} make {codes} codes{' with the one of a still patch' if still else ''}, but "
+                f"{name} is {getattr(self, name)}",
             )
         _require(self.dead_code_steps is None, "dead_code_steps is for vq: fsq has no codebook to restart")
         _require(not self.freeze_codebooks, "freeze_codebooks is for vq: fsq has no codebook to freeze")
+
+    def _check_future_pair(self):
+        _require(
+            self.future_pair in ("vqgan", "patches"),
+            f"future_pair must be 'vqgan' or 'patches', found {self.future_pair!r}",
+        )
+        if self.future_pair == "vqgan":
+            _require(self.future_groups == 1, "future_groups is for future_pair patches: a vqgan patch has one token")
+            return
+        _require(self.quantizer == "fsq", "future_pair patches codes its changes by fsq: set quantizer to 'fsq'")
+        _require(
+            self.context_residual and self.still_weight == 0,
+            "future_pair patches always paints over the last context frame and has a code for still patches: set "
+            "context_residual to True and still_weight to 0",
+        )
+        side = self.patch_side
+        _require(side % 2 == 0 and side >= 8, f"patches of {side} pixels: expected an even number from 8 on")
 
     @property
     def grid(self) -> int:
@@ -158,14 +193,41 @@ class TokenizerConfig:
         return self.grid**2
 
     @property
+    def patch_grid(self) -> int:
+        """Patches per side of a future frame."""
+        return self.grid // self.future_patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of a future frame."""
+        return self.patch_grid**2
+
+    @property
+    def patch_side(self) -> int:
+        """Pixels per side of such a patch."""
+        return self.resolution // self.patch_grid
+
+    @property
     def tokens_per_future(self) -> int:
-        """n"""
-        return (self.grid // self.future_patch) ** 2
+        """n: those of a patch follow each other, the patches lie row by row."""
+        return self.patches * self.future_groups
+
+    @property
+    def levels_of_future(self) -> tuple[int, ...]:
+        """fsq: of each future code."""
+        return self.future_levels or self.fsq_levels
 
     @property
     def code_dimension(self) -> int:
-        """Numbers that one code stands for."""
+        """Numbers that one context code stands for."""
         return self.latent_channels if self.quantizer == "vq" else len(self.fsq_levels)
+
+    @property
+    def future_code_dimension(self) -> int:
+        """Numbers that the future codes of one patch stand for."""
+        if self.quantizer == "vq":
+            return self.latent_channels
+        return self.future_groups * len(self.levels_of_future)
 
 
 SMALLEST_DISCRIMINATED = 24

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from tokenizer.config import TokenizerConfig
-from tokenizer.layers import to_patches
 from tokenizer.model import Reconstruction
+from tokenizer.patches import still_patches
 from tokenizer.perceptual import PerceptualWeights, lpips
 
 
@@ -104,15 +104,11 @@ def still_loss(config: TokenizerConfig, codes: Array, future_bfhwc: Array, last_
     Without this loss the code of a still patch says something about what moves elsewhere, the more so the longer the
     tokenizer learns. A transformer would then mostly have to predict that.
     """
-    change_mhwc = jnp.abs(future_bfhwc - last_frame_bhwc[:, None]).reshape(-1, *future_bfhwc.shape[2:])
-    patches = to_patches(change_mhwc, config.resolution * config.future_patch // config.grid)
-    still = (patches.max(-1) < STILL).reshape(codes.shape[:2]).astype(codes.dtype)
+    still = still_patches(config, future_bfhwc, last_frame_bhwc).reshape(codes.shape[:2]).astype(codes.dtype)
     distance = jnp.square(codes - REST).mean(-1)
     return (distance * still).sum() / jnp.maximum(still.sum(), 1)
 
 
-STILL = 0.04
-"""A patch is still where every colour differs from the last context frame by less: shadows and rounding move less."""
 REST = 1.0
 """The highest level of every number, which a latent of equal positive numbers has."""
 

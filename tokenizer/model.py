@@ -17,6 +17,7 @@ from tokenizer.decoder import Decoder, FutureDecoder
 from tokenizer.encoder import Encoder, FutureEncoder
 from tokenizer.initial import DeferredInit
 from tokenizer.layers import Linear, from_patches, to_patches
+from tokenizer.patches import PatchPair
 from tokenizer.quantize import Quantized, make_quantizer
 
 
@@ -27,6 +28,7 @@ class Context(flax.struct.PyTreeNode):
     encoder_keys: tuple[KeysValues, ...]  # one per cross-attention of the future encoder; empty where not known
     decoder_keys: tuple[KeysValues, ...]  # one per cross-attention of the future decoder
     last_frame_bhwc: Array  # float32 [B, H, W, 3]: what `context_residual` paints over
+    around_bpd: Array | None = None  # future_pair patches: what the decoder knows of that frame around each patch
 
 
 CHANGE_SCALE = 2.0
@@ -49,23 +51,31 @@ class Reconstruction(NamedTuple):
 
 
 class CompressiveTokenizer(nnx.Module):
-    """Two VQGANs, the second looking at the features of the first. Frames are float32 in [0, 1], channels last."""
+    """Two VQGANs, the second looking at the features of the first. Frames are float32 in [0, 1], channels last.
+
+    With future_pair "patches" the second is a `PatchPair`, which looks at the pixels of the last context frame.
+    """
 
     def __init__(self, config: TokenizerConfig, *, rngs: nnx.Rngs):
         self.config = config
         deferred = DeferredInit()
         latent, code = config.latent_channels, config.code_dimension
-        patch = latent * config.future_patch**2
+        patch, future_code = latent * config.future_patch**2, config.future_code_dimension
+        self.patch_pair = PatchPair(config, deferred=deferred) if config.future_pair == "patches" else None
         self.context_encoder = Encoder(config, mid_attention=config.context_mid_attention, deferred=deferred)
         self.context_decoder = Decoder(config, mid_attention=config.context_mid_attention, deferred=deferred)
-        self.future_encoder = FutureEncoder(config, deferred=deferred)
-        self.future_decoder = FutureDecoder(config, deferred=deferred)
+        if self.patch_pair is None:
+            self.future_encoder = FutureEncoder(config, deferred=deferred)
+            self.future_decoder = FutureDecoder(config, deferred=deferred)
         self.context_to_code = Linear(latent, code, deferred=deferred)
         self.context_from_code = Linear(code, latent, deferred=deferred)
-        self.future_to_code = Linear(patch, code, deferred=deferred)
-        self.future_from_code = Linear(code, patch, deferred=deferred)
-        self.context_quantizer = make_quantizer(config.context_codes, config, deferred=deferred)
-        self.future_quantizer = make_quantizer(config.future_codes, config, deferred=deferred)
+        if self.patch_pair is None:
+            self.future_to_code = Linear(patch, future_code, deferred=deferred)
+            self.future_from_code = Linear(future_code, patch, deferred=deferred)
+        self.context_quantizer = make_quantizer(config.context_codes, config, config.fsq_levels, deferred=deferred)
+        if self.patch_pair is None:
+            levels = config.levels_of_future
+            self.future_quantizer = make_quantizer(config.future_codes, config, levels, deferred=deferred)
         deferred.fill(rngs.params())
 
     def encode_context(self, frames_bchwc: Array) -> Context:
@@ -74,8 +84,11 @@ class CompressiveTokenizer(nnx.Module):
         latents, encoder_maps = self.context_encoder(_flat(frames_bchwc))
         quantized = self.context_quantizer(self.context_to_code(latents))
         _, decoder_maps = self.context_decoder(self.context_from_code(quantized.codes))
+        tokens_bcn = self._context_tokens(quantized.indices)
+        if self.patch_pair is not None:
+            return self._pixel_context(tokens_bcn, frames_bchwc[:, -1])
         return Context(
-            tokens_bcn=self._context_tokens(quantized.indices),
+            tokens_bcn=tokens_bcn,
             encoder_keys=self.future_encoder.project(encoder_maps),
             decoder_keys=self.future_decoder.project(decoder_maps),
             last_frame_bhwc=frames_bchwc[:, -1],
@@ -93,6 +106,8 @@ class CompressiveTokenizer(nnx.Module):
         codes = self.context_quantizer.lookup(tokens_bcn.reshape(-1, grid, grid))
         frames, decoder_maps = self.context_decoder(self.context_from_code(codes))
         frames_bchwc = frames.reshape(-1, c, *frames.shape[1:])
+        if self.patch_pair is not None:
+            return frames_bchwc, self._pixel_context(tokens_bcn, frames_bchwc[:, -1])
         return frames_bchwc, Context(
             tokens_bcn=tokens_bcn,
             encoder_keys=(),
@@ -103,16 +118,36 @@ class CompressiveTokenizer(nnx.Module):
     def encode_future(self, frames_bfhwc: Array, context: Context) -> Array:
         """Tokens int32 [B, F, n] in [0, future_codes) of future frames; they see the context, not each other."""
         self._check_frames(frames_bfhwc, None)
-        latents = self._future_latents(self._new_in(frames_bfhwc, context.last_frame_bhwc), context.encoder_keys, None)
         b, f = frames_bfhwc.shape[:2]
+        if self.patch_pair is not None:
+            coded = self.patch_pair.encode(frames_bfhwc, context.last_frame_bhwc)
+            return coded.quantized.indices.reshape(b, f, self.config.tokens_per_future)
+        latents = self._future_latents(self._new_in(frames_bfhwc, context.last_frame_bhwc), context.encoder_keys, None)
         return self.future_quantizer(latents).indices.reshape(b, f, self.config.tokens_per_future)
 
     def decode_future(self, tokens_bfn: Array, context: Context) -> Array:
         """Frames float32 [B, F, H, W, 3] of tokens in [0, future_codes); not clipped."""
         chex.assert_shape(tokens_bfn, (len(context.last_frame_bhwc), None, self.config.tokens_per_future))
         chex.assert_type(tokens_bfn, int)
+        if self.patch_pair is not None:
+            codes, moving_bfp = self.patch_pair.quantizer.lookup(self._by_patch(tokens_bfn))
+            return self.patch_pair.decode(codes, moving_bfp, context.last_frame_bhwc, context.around_bpd)
         codes = self.future_quantizer.lookup(tokens_bfn.reshape(-1, self.config.tokens_per_future))
         return self._future_frames(codes, context.decoder_keys, context.last_frame_bhwc, None)
+
+    def decode_mean(self, probabilities_bfnk: Array, context: Context) -> Array:
+        """As `decode_future`, with the mean code of each token under its probabilities [B, F, n, K] of all codes."""
+        b, f, n, k = probabilities_bfnk.shape
+        if self.patch_pair is not None:
+            codes, moving_bfp = self.patch_pair.quantizer.mean(self._by_patch(probabilities_bfnk))
+            return self.patch_pair.decode(codes, moving_bfp, context.last_frame_bhwc, context.around_bpd)
+        codes = self.future_quantizer.mean(probabilities_bfnk.reshape(b * f, n, k))
+        return self._future_frames(codes, context.decoder_keys, context.last_frame_bhwc, None)
+
+    def _by_patch(self, of_tokens_bfn: Array) -> Array:
+        """What belongs to each token [B, F, n, ...], the tokens of a patch together: [B, F, patches, groups, ...]."""
+        b, f, _, *rest = of_tokens_bfn.shape
+        return of_tokens_bfn.reshape(b, f, self.config.patches, self.config.future_groups, *rest)
 
     def reconstruct(self, context_bchwc: Array, future_bfhwc: Array, key: Array | None) -> Reconstruction:
         """Both pairs in one differentiable pass. key: draws the dropout of training; None: no dropout."""
@@ -123,15 +158,22 @@ class CompressiveTokenizer(nnx.Module):
         context_latents = self.context_to_code(latents)
         context = self.context_quantizer(context_latents)
         decoded, decoder_maps = self.context_decoder(self.context_from_code(context.codes))
+        decoded = decoded.reshape(context_bchwc.shape)
+        if self.patch_pair is not None:
+            frames, future_latents, future = self.patch_pair.reconstruct(future_bfhwc, context_bchwc[:, -1])
+            return Reconstruction(decoded, frames, context_latents, future_latents, context, future)
 
         new = self._new_in(future_bfhwc, context_bchwc[:, -1])
         future_latents = self._future_latents(new, self.future_encoder.project(encoder_maps), encoder_key)
         future = self.future_quantizer(future_latents)
         decoder_keys = self.future_decoder.project(decoder_maps)
         frames = self._future_frames(future.codes, decoder_keys, context_bchwc[:, -1], decoder_key)
-        return Reconstruction(
-            decoded.reshape(context_bchwc.shape), frames, context_latents, future_latents, context, future
-        )
+        return Reconstruction(decoded, frames, context_latents, future_latents, context, future)
+
+    def _pixel_context(self, tokens_bcn: Array, last_frame_bhwc: Array) -> Context:
+        """A context of a patch pair, which looks at pixels alone."""
+        assert self.patch_pair is not None
+        return Context(tokens_bcn, (), (), last_frame_bhwc, self.patch_pair.look(last_frame_bhwc))
 
     def _new_in(self, frames_bfhwc: Array, last_frame_bhwc: Array) -> Array:
         """What the future encoder is shown: with context_residual, the last context frame and the change from it.

@@ -2,7 +2,7 @@
 
 Every tensor is used exactly once. There, matrices are transposed, kernels have their sides last, and the query, key
 and value of a cross-attention are one tensor. A tokenizer with stem patches or fsq has the same names, except for the
-codebooks, which fsq does not have; its config.json cannot hold all of its config.
+codebooks, which fsq does not have; a patch pair has names of its own. Their config.json cannot hold all of the config.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _PARTS = {
     "context_decoder": "decoder",
     "future_encoder": "cond_encoder",
     "future_decoder": "cond_decoder",
+    "patch_pair": "patch_pair",
     "context_to_code": "quant_conv",
     "context_from_code": "post_quant_conv",
     "future_to_code": "quant_linear",

@@ -71,6 +71,10 @@ class VectorQuantizer(nnx.Module):
         """The codes [..., D] of indices [...]."""
         return self.codebook[...][indices]
 
+    def mean(self, probabilities: Array) -> Array:
+        """The mean code [..., D] under the probabilities [..., K] of all codes."""
+        return probabilities @ self.codebook[...]
+
 
 @dataclasses.dataclass(frozen=True)
 class FiniteScalarQuantizer:
@@ -81,6 +85,7 @@ class FiniteScalarQuantizer:
     """
 
     levels: tuple[int, ...]
+    normalise: bool = True  # makes codes far from all equal magnitudes hard to reach; without it, use even levels
 
     @property
     def _levels(self) -> np.ndarray:
@@ -94,11 +99,16 @@ class FiniteScalarQuantizer:
     def __call__(self, latents: Array) -> Quantized:
         """Latents [..., number of levels]; there is no loss."""
         chex.assert_axis_dimension(latents, -1, len(self.levels))
-        normal = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-8)
-        bounded = self._bound(normal)
+        if self.normalise:
+            latents = latents * lax.rsqrt(jnp.square(latents).mean(-1, keepdims=True) + 1e-8)
+        bounded = self._bound(latents)
         level = jnp.clip(jnp.round(bounded), 0, self._levels - 1)
         indices = (level.astype(jnp.int32) * self._level_steps).sum(-1).astype(jnp.int32)
         return Quantized(self._centre(straight_through(bounded, level)), indices, jnp.zeros(()))
+
+    def mean(self, probabilities: Array) -> Array:
+        """The mean code [..., number of levels] under the probabilities [..., K] of all codes."""
+        return probabilities @ self.lookup(jnp.arange(probabilities.shape[-1]))
 
     def lookup(self, indices: Array) -> Array:
         """The codes [..., number of levels] of indices [...]."""
@@ -114,12 +124,59 @@ class FiniteScalarQuantizer:
         return level / (self._levels - 1) * 2 - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class PatchQuantizer:
+    """The numbers of a patch in groups, each one token; all tokens of a still patch are `rest`.
+
+    Latents are not normalised: with even levels, small ones fall on either side of the middle, so that no code is left
+    alone from the start, and every code can be reached.
+    """
+
+    levels: tuple[int, ...]
+    groups: int
+
+    @property
+    def rest(self) -> int:
+        """The code of a still patch, beyond all others."""
+        return int(np.prod(self.levels))
+
+    @property
+    def _of_group(self) -> FiniteScalarQuantizer:
+        return FiniteScalarQuantizer(self.levels, normalise=False)
+
+    def __call__(self, latents: Array, still: Array) -> Quantized:
+        """Latents [..., groups x levels], still bool [...]: codes of that shape, indices [..., groups]."""
+        found = self._of_group(latents.reshape(*latents.shape[:-1], self.groups, -1))
+        indices = jnp.where(still[..., None], self.rest, found.indices)
+        return Quantized(found.codes.reshape(latents.shape), indices, found.loss)
+
+    def lookup(self, indices: Array) -> tuple[Array, Array]:
+        """The codes [..., groups x levels] of indices [..., groups], and which patches move: float32 [...], 0 or 1.
+
+        A patch is still where its first token says so; a later token of another kind then says nothing, as `rest` does
+        after a first token that moves.
+        """
+        moving = indices != self.rest
+        codes = self._of_group.lookup(jnp.minimum(indices, self.rest - 1))
+        codes = jnp.where(moving[..., None], codes, 0.0)
+        return codes.reshape(*indices.shape[:-1], -1), moving[..., 0].astype(jnp.float32)
+
+    def mean(self, probabilities: Array) -> tuple[Array, Array]:
+        """As `lookup`, of tokens known by the probabilities of their codes [..., groups, K]: mean codes of patches that
+        move, and the probability that they do."""
+        of_moving = probabilities[..., : self.rest]
+        total = jnp.maximum(of_moving.sum(-1, keepdims=True), 1e-6)
+        codes = of_moving / total @ self._of_group.lookup(jnp.arange(self.rest))
+        return codes.reshape(*codes.shape[:-2], -1), 1 - probabilities[..., 0, self.rest]
+
+
 def make_quantizer(
-    codes: int, config: TokenizerConfig, *, deferred: DeferredInit
+    codes: int, config: TokenizerConfig, levels: tuple[int, ...], *, deferred: DeferredInit
 ) -> VectorQuantizer | FiniteScalarQuantizer:
+    """One of `codes` learned codes or of these levels, as the config says."""
     if config.quantizer == "vq":
         return VectorQuantizer(codes, config, deferred=deferred)
-    return FiniteScalarQuantizer(config.fsq_levels)
+    return FiniteScalarQuantizer(levels)
 
 
 def usage(indices: Array, codes: int) -> Array:

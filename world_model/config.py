@@ -24,6 +24,7 @@ class TransformerConfig:
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
+    mean_codes: bool = False  # decoding frames: temperature 0 paints the mean of the codes, not the likeliest ones
     place_embedding: bool = architecture(False)  # learned, of each place in a frame; unpublished, needs less data
     norm_epsilon: float = architecture(1e-6)
     rotary_base: float = architecture(10_000.0)
@@ -60,11 +61,12 @@ class WorldModelConfig:
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
     frame_sample: int | None = None  # decoding frames: future frames of a segment that a step draws; None: all
+    pixel_weight: float = 0.0  # decoding frames: of the squared error of frames painted with the mean of the codes
     frame_masking: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
     goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
     def __post_init__(self):
-        require_at_least(0, self, "reward_weight", "frame_masking")
+        require_at_least(0, self, "reward_weight", "frame_masking", "pixel_weight")
         if self.segment_frames <= self.tokenizer.context_frames:
             raise ValueError(
                 f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "
@@ -72,8 +74,11 @@ class WorldModelConfig:
             )
         if self.transformer.decoding == "frames":
             self._check_frame_decoding()
-        elif self.frame_sample is not None:
-            raise ValueError("frame_sample is for decoding frames: a sequence of tokens is learned as a whole")
+        elif self.frame_sample is not None or self.pixel_weight or self.transformer.mean_codes:
+            raise ValueError(
+                "frame_sample, pixel_weight and mean_codes are for decoding frames: token after token, a sequence is "
+                "learned as a whole, by its cross entropy, and its tokens are drawn"
+            )
         if self.goal_conditioned and self.tokenizer.context_frames < 2:
             raise ValueError(
                 f"a goal-conditioned model's context holds the goal and at least one frame to start from: "
@@ -105,6 +110,8 @@ class WorldModelConfig:
             future_codes=self.tokenizer.future_codes,
             goal_first=self.goal_conditioned,
             resolution=self.tokenizer.resolution,
+            future_groups=self.tokenizer.future_groups,
+            still_code=self.tokenizer.future_pair == "patches",
         )
 
     def check_horizon(self, future_frames: int) -> None:

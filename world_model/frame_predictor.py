@@ -1,6 +1,6 @@
 """All tokens of a future frame at once, from the context's pixels and the actions since then.
 
-An alternative to the published token after token (`TransformerConfig.decoding`). Each token of a frame is a query that
+An alternative to the published token after token (`TransformerConfig.decoding`). Each patch of a frame is a query that
 begins with the pixels under its patch in the context frames, the place of the patch, the action, the sum of all actions
 since the last context frame, and the number of the frame. It sees the context and the other queries of its frame, and
 no other frame: a frame cannot be copied from the one before, and what has moved has to be worked out from the actions.
@@ -37,7 +37,7 @@ class FrameContext(flax.struct.PyTreeNode):
 
     keys: tuple[Array, ...]  # one per layer: [B, heads, M, head size]
     values: tuple[Array, ...]
-    pixels_bnd: Array  # float32 [B, n, D]: the pixels under each token's patch
+    pixels_bpd: Array  # float32 [B, patches, D]: the pixels under each patch
 
 
 class Moved(flax.struct.PyTreeNode):
@@ -112,7 +112,7 @@ class FramePredictor(nnx.Module):
         self.context_pixels = linear(colours * layout.context_patch**2, config.width)
         self.context_place = nnx.Embed(layout.tokens_per_context, config.width, embedding_init=normal, rngs=rngs)
         self.token_pixels = linear(colours * layout.future_patch**2, config.width)
-        self.token_place = nnx.Embed(layout.tokens_per_future, config.width, embedding_init=normal, rngs=rngs)
+        self.token_place = nnx.Embed(layout.patches, config.width, embedding_init=normal, rngs=rngs)
         self.step = nnx.Linear(1, ACTION_WIDTH, kernel_init=nnx.initializers.normal(0.3), rngs=rngs)
         if config.action_size:
             spread = nnx.initializers.normal(0.3)
@@ -124,7 +124,7 @@ class FramePredictor(nnx.Module):
         self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.head = nnx.Linear(
             config.width,
-            layout.future_codes,
+            layout.future_groups * layout.future_codes,
             use_bias=False,
             kernel_init=normal,
             dtype=config.compute_dtype,
@@ -152,7 +152,7 @@ class FramePredictor(nnx.Module):
         return FrameContext(tuple(keys), tuple(values), pixels + self.token_place.embedding[...])
 
     def __call__(self, context: FrameContext, actions_bfa: Array, sums_bfa: Array, steps_bf: Array) -> Array:
-        """Hidden states [B, F, n, D] of F frames, each `steps_bf` frames (from 1) after the last context frame.
+        """Hidden states [B, F, patches, D] of F frames, each `steps_bf` frames (from 1) after the last context frame.
 
         actions_bfa: the action that leads to each frame; sums_bfa: of all actions since the context, that one included.
         """
@@ -161,14 +161,19 @@ class FramePredictor(nnx.Module):
             chex.assert_equal_shape([actions_bfa, sums_bfa])
             hidden = hidden + self.action(actions_bfa) + self.displacement(SUM_SCALE * sums_bfa)
         asked_bfd = self.action_output(nnx.silu(hidden))
-        x = context.pixels_bnd[:, None] + asked_bfd[:, :, None]
+        x = context.pixels_bpd[:, None] + asked_bfd[:, :, None]
         for block, keys, values in zip(self.blocks, context.keys, context.values, strict=True):
             x = block(x, keys, values)
         return self.norm(x)
 
-    def rewards(self, hidden_bfnd: Array) -> Array:
+    def logits(self, hidden_bfpd: Array) -> Array:
+        """Of the codes of each token: [B, F, n, K]; the tokens of a patch follow each other."""
+        b, f = hidden_bfpd.shape[:2]
+        return self.head(hidden_bfpd).reshape(b, f, self.layout.tokens_per_future, self.layout.future_codes)
+
+    def rewards(self, hidden_bfpd: Array) -> Array:
         """Rewards [B, F] in symlog space."""
-        return self.reward(hidden_bfnd.mean(axis=2))[..., 0]
+        return self.reward(hidden_bfpd.mean(axis=2))[..., 0]
 
 
 def _patches(picture_bhwk: Array, side: int) -> Array:

@@ -19,6 +19,7 @@ from jax import Array
 from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
+from world_model.frame_codes import draw_codes
 from world_model.frame_predictor import FrameContext, Moved
 from world_model.frames import to_uint8
 from world_model.goal import context_of
@@ -162,9 +163,13 @@ def _next_frame_at_once(
     moved = Moved(cache.moved.sum_ba + action, cache.moved.steps + 1)
     steps_b1 = jnp.full((len(action), 1), moved.steps)
     hidden = predictor(cache.context, action[:, None], moved.sum_ba[:, None], steps_b1)
-    logits = predictor.head(hidden)[:, 0]
-    codes = sample(logits.reshape(-1, logits.shape[-1]), key, temperature, top_k).reshape(logits.shape[:2])
-    frame = tokenizer_of(config, params).decode_future(codes[:, None], state.context)[:, 0]
+    logits = predictor.logits(hidden)
+    codes = draw_codes(config.layout, logits[:, 0], key, temperature, top_k)
+    part = tokenizer_of(config, params)
+    if config.transformer.mean_codes and temperature == 0:
+        frame = part.decode_mean(jax.nn.softmax(logits, axis=-1), state.context)[:, 0]
+    else:
+        frame = part.decode_future(codes[:, None], state.context)[:, 0]
     reward_b = symexp(predictor.rewards(hidden)[:, 0]) if config.transformer.reward_head else None
     frame = jnp.clip(frame, 0, 1)
     newest_bchwc = jnp.concatenate([cache.newest_bchwc[:, 1:], frame[:, None]], axis=1)
@@ -189,19 +194,17 @@ def _unroll(
     first = begin(config, params, frames_bshwc, horizon, goal_bhwc)
     params = for_decoding(config, params)
 
-    def step(carry: tuple[Cache | FrameCache, Array], turn: tuple[Array, Array]):
-        cache, stack_bshwc = carry
+    def step(carry: tuple[RolloutState, Array], turn: tuple[Array, Array]):
+        state, stack_bshwc = carry
         action_key, token_key = jax.random.split(turn[1])
         actions_ba = act(stack_bshwc, action_key, turn[0])
-        state, new = next_frame(
-            config, params, RolloutState(first.context, cache), actions_ba, token_key, temperature, top_k
-        )
+        state, new = next_frame(config, params, state, actions_ba, token_key, temperature, top_k)
         frame = to_uint8(new.frame_bhwc)
         stack_bshwc = jnp.concatenate([stack_bshwc[:, 1:], frame[:, None]], axis=1)
-        return (state.cache, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn)
+        return (state, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn)
 
     turns = (jnp.arange(horizon), jax.random.split(key, horizon))
-    _, steps = jax.lax.scan(step, (first.cache, to_uint8(frames_bshwc)), turns)
+    _, steps = jax.lax.scan(step, (first, to_uint8(frames_bshwc)), turns)
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
 
 

@@ -34,6 +34,8 @@ class SequenceLayout:
     future_codes: int
     goal_first: bool = False  # goal-conditioned: the segment's last frame is the first of the context
     resolution: int = 64  # pixels per side of a frame
+    future_groups: int = 1  # tokens of a future frame's patch, which follow each other
+    still_code: bool = False  # the last of the future codes says that nothing moves in the patch
 
     # --- vocabulary ---------------------------------------------------------------------------------------------
 
@@ -121,9 +123,14 @@ class SequenceLayout:
         return self.resolution // round(self.tokens_per_context**0.5)
 
     @property
+    def patches(self) -> int:
+        """Patches of a future frame; each has `future_groups` tokens."""
+        return self.tokens_per_future // self.future_groups
+
+    @property
     def future_patch(self) -> int:
         """Pixels per side of the patch under a future token."""
-        return self.resolution // round(self.tokens_per_future**0.5)
+        return self.resolution // round(self.patches**0.5)
 
     @property
     def places(self) -> int:

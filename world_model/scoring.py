@@ -67,7 +67,7 @@ def detokenize(config: WorldModelConfig, params: WorldModelParams, tokens_bl: Ar
 def hidden_of_frames(
     layout: SequenceLayout, predictor: FramePredictor, context_bchwc: Array, actions_bta: Array | None, frames_bs: Array
 ) -> Array:
-    """Hidden states [B, S, n, D] of the future frames with the numbers `frames_bs` (from 0), of a frame predictor.
+    """Hidden states [B, S, patches, D] of the future frames with the numbers `frames_bs`, from 0, of a frame predictor.
 
     context_bchwc: float32 in [0, 1]. actions_bta: counted over the whole segment.
     """
@@ -101,7 +101,7 @@ def _score_frames(
     frames_bf = jnp.broadcast_to(jnp.arange(future_frames), (b, future_frames))
     hidden = hidden_of_frames(layout, predictor, to_float(context_frames), actions_bta, frames_bf)
     logits = jnp.full((b, future_frames, layout.frame_length, layout.vocabulary), IMPOSSIBLE)
-    logits = logits.at[:, :, :-1, layout.future_ids].set(predictor.head(hidden))
+    logits = logits.at[:, :, :-1, layout.future_ids].set(predictor.logits(hidden))
     logits = logits.at[:, :, -1, layout.future_slot].set(0.0)
     rewards = symexp(predictor.rewards(hidden)) if config.transformer.reward_head else None
     return logits.reshape(b, -1, layout.vocabulary), rewards

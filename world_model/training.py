@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import flax.struct
@@ -13,7 +14,7 @@ import optax
 from jax import Array
 
 import tokenizer
-from tokenizer import CompressiveTokenizer, TokenizerState, make_optimizer
+from tokenizer import CompressiveTokenizer, Context, TokenizerState, make_optimizer
 from tokenizer.optimizer import apply_updates
 from tokenizer.types import Params
 from world_model import modules
@@ -90,12 +91,11 @@ def transformer_train_step(
     if config.transformer.decoding == "tokens":
         tokens_bl = tokens_of(config.layout, part, frames_bthwc)
         return token_train_step(config, state, tokens_bl, actions_bta, rewards_bt, key, constrain_gradients)
-    frames_bs = draw_frames(config, frames_bthwc.shape, key)
-    context_bchwc, codes_bsn = _encode_some(config, part, frames_bthwc, frames_bs)
+    of = frame_targets(config, part, frames_bthwc, draw_frames(config, frames_bthwc.shape, key))
     return _update(
         config,
         state,
-        lambda params: frame_losses(config, params, context_bchwc, codes_bsn, frames_bs, actions_bta, rewards_bt),
+        lambda params: frame_losses(config, params, part, of, actions_bta, rewards_bt),
         constrain_gradients,
     )
 
@@ -128,17 +128,23 @@ def _update(
     measure: Callable[[Params], dict[str, Array]],
     constrain_gradients: Callable[[Params], Params] | None,
 ) -> tuple[TransformerState, dict[str, Array]]:
-    """One step down the cross entropy and the reward's loss, which `measure` returns with other metrics."""
+    """One step down the loss that `measure` returns with other metrics."""
 
     def objective(params: Params) -> tuple[Array, dict[str, Array]]:
         metrics = measure(params)
-        return metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0), metrics
+        return _total(config, metrics), metrics
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     gradients = gradients if constrain_gradients is None else constrain_gradients(gradients)
     updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
     return TransformerState(apply_updates(state.params, updates), optimizer, state.step + 1), metrics
+
+
+def _total(config: WorldModelConfig, metrics: dict[str, Array]) -> Array:
+    """The loss that metrics add up to."""
+    rewards = config.reward_weight * metrics.get("reward_loss", 0.0)
+    return metrics["cross_entropy"] + rewards + config.pixel_weight * metrics.get("pixel_loss", 0.0)
 
 
 def draw_frames(config: WorldModelConfig, shape: tuple[int, ...], key: Array) -> Array:
@@ -151,38 +157,52 @@ def draw_frames(config: WorldModelConfig, shape: tuple[int, ...], key: Array) ->
     return jnp.sort(order[:, : config.frame_sample or future_frames], axis=1)
 
 
-def _encode_some(
+class FrameTargets(NamedTuple):
+    """What a frame predictor starts from and learns to predict: S of the future frames of each segment."""
+
+    context_bchwc: Array  # float32 in [0, 1]
+    context: Context
+    frames_bs: Array  # int32: the numbers of the frames, from 0
+    future_bshwc: Array  # float32 in [0, 1]
+    codes_bsn: Array  # int32
+
+
+def frame_targets(
     config: WorldModelConfig, part: CompressiveTokenizer, frames_bthwc: Array, frames_bs: Array
-) -> tuple[Array, Array]:
-    """Context frames float32 [B, C, H, W, 3], and the codes int32 [B, S, n] of some of the future frames."""
+) -> FrameTargets:
+    """Of segments uint8 [B, T, H, W, 3]: the context, and the future frames with the numbers `frames_bs`."""
     count = config.layout.context_frames
     context_bchwc = to_float(frames_bthwc[:, :count])
     future = jnp.take_along_axis(frames_bthwc[:, count:], frames_bs[:, :, None, None, None], axis=1)
-    return context_bchwc, part.encode_future(to_float(future), part.encode_context(context_bchwc))
+    context, future_bshwc = part.encode_context(context_bchwc), to_float(future)
+    return FrameTargets(context_bchwc, context, frames_bs, future_bshwc, part.encode_future(future_bshwc, context))
 
 
 def frame_losses(
     config: WorldModelConfig,
     params: Params,
-    context_bchwc: Array,
-    codes_bsn: Array,
-    frames_bs: Array,
+    part: CompressiveTokenizer,
+    of: FrameTargets,
     actions_bta: Array | None,
     rewards_bt: Array | None,
 ) -> dict[str, Array]:
-    """As `losses`, of a frame predictor, over S of the future frames: those with the numbers `frames_bs`."""
+    """As `losses`, of a frame predictor. With a pixel_weight also `pixel_loss`: the squared error of the frames that
+    the tokenizer, which does not learn here, paints with the mean of the predicted codes."""
     layout = config.layout
     model = modules.merge_predictor(config.transformer, layout, params)
-    hidden = hidden_of_frames(layout, model, context_bchwc, actions_bta, frames_bs)
-    logits = model.head(hidden)
-    chosen = jnp.take_along_axis(logits, codes_bsn[..., None], axis=-1)[..., 0]
+    hidden = hidden_of_frames(layout, model, of.context_bchwc, actions_bta, of.frames_bs)
+    logits = model.logits(hidden)
+    chosen = jnp.take_along_axis(logits, of.codes_bsn[..., None], axis=-1)[..., 0]
     metrics = {
         "cross_entropy": jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen),
         "token_accuracy": jnp.mean(chosen >= logits.max(-1)),
     }
+    if config.pixel_weight:
+        painted = part.decode_mean(jax.nn.softmax(logits, axis=-1), of.context)
+        metrics["pixel_loss"] = jnp.mean(jnp.square(painted - of.future_bshwc))
     if config.transformer.reward_head:
         assert rewards_bt is not None
-        target = jnp.take_along_axis(symlog(layout.future_rewards(rewards_bt)), frames_bs, axis=1)
+        target = jnp.take_along_axis(symlog(layout.future_rewards(rewards_bt)), of.frames_bs, axis=1)
         metrics["reward_loss"] = jnp.mean(jnp.square(model.rewards(hidden) - target))
     return metrics
 
@@ -201,10 +221,9 @@ def segment_metrics(
     tokens_bl = tokens_of(layout, part, frames_bthwc)
     context_bchwc = to_float(layout.arrange(frames_bthwc)[:, : layout.context_frames])
     if config.transformer.decoding == "frames":
-        _, codes_bfn = layout.split(tokens_bl)
-        frames_bf = jnp.broadcast_to(jnp.arange(codes_bfn.shape[1]), codes_bfn.shape[:2])
-        of = (context_bchwc, codes_bfn, frames_bf, actions_bta, rewards_bt)
-        metrics = frame_losses(config, params.transformer, *of)
+        shape = len(frames_bthwc), layout.future_frames(tokens_bl.shape[1])
+        of = frame_targets(config, part, frames_bthwc, jnp.broadcast_to(jnp.arange(shape[1]), shape))
+        metrics = frame_losses(config, params.transformer, part, of, actions_bta, rewards_bt)
     else:
         metrics = losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
     logits, _ = score(config, params, tokens_bl, actions_bta, context_bchwc)
@@ -212,8 +231,7 @@ def segment_metrics(
     chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
     above = (logits[:, :-1] > chosen).sum(-1)
     among = jnp.mean(above < top_k, where=labels != layout.future_slot)
-    loss = metrics["cross_entropy"] + config.reward_weight * metrics.get("reward_loss", 0.0)
-    return {"loss": loss, **metrics, f"token_accuracy_top_{top_k}": among}
+    return {"loss": _total(config, metrics), **metrics, f"token_accuracy_top_{top_k}": among}
 
 
 def losses(

@@ -143,6 +143,16 @@ _BASE = {
 }
 _FRAMES = dataclasses.replace(
     _BASE["laptop"],
+    tokenizer=dataclasses.replace(
+        _BASE["laptop"].tokenizer,
+        future_pair="patches",
+        patch_width=512,
+        future_levels=(4, 4, 4),
+        future_groups=4,
+        future_codes=65,
+        motion_floor=None,
+    ),
+    tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
     transformer=dataclasses.replace(_BASE["laptop"].transformer, decoding="frames", place_embedding=False),
     frame_masking=0.0,
     frame_sample=2,
@@ -152,7 +162,8 @@ _PRESETS = {
     preset.preset: preset
     for preset in (
         Pretraining("laptop", _BASE["laptop"], Stage(3000, 8), Stage(10_000, 4, cosine=True), augmentation=False),
-        Pretraining("laptop-frames", _FRAMES, Stage(3000, 8), Stage(10_000, 16, cosine=True), augmentation=False),
+        Pretraining("laptop-frames", _FRAMES, Stage(14_000, 8, cosine=True), Stage(20_000, 16, cosine=True),
+                    augmentation=False),
         Pretraining("laptop-finetune", _slower(_BASE["laptop"]), Stage(600, 8), Stage(1500, 4, cosine=True),
                     augmentation=False, validate_every=500, checkpoint_every=500),
         Pretraining("debug", _BASE["debug"], Stage(4, 2), Stage(4, 2, cosine=True), validate_every=2,

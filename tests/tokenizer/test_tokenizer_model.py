@@ -39,7 +39,11 @@ LAPTOP = dataclasses.replace(
     fsq_levels=(5, 4, 3),
     context_residual=True,
 )
+PATCHES = dataclasses.replace(
+    LAPTOP, future_pair="patches", patch_width=24, future_levels=(4, 2), future_groups=2, future_codes=9
+)
 both = pytest.mark.parametrize("config", [PUBLISHED, LAPTOP], ids=["published", "laptop"])
+every = pytest.mark.parametrize("config", [PUBLISHED, LAPTOP, PATCHES], ids=["published", "laptop", "patches"])
 
 
 @functools.cache
@@ -88,7 +92,7 @@ def frames(config, count, seed=0, batch=2):
     return jnp.asarray(np.random.default_rng(seed).random(shape, np.float32))
 
 
-@both
+@every
 def test_frames_become_tokens_in_range_and_tokens_become_frames(config):
     out = everything(config, frames(config, 2), frames(config, 3, seed=1))
     context_tokens, tokens = out["context"].tokens_bcn, out["tokens"]
@@ -101,7 +105,7 @@ def test_frames_become_tokens_in_range_and_tokens_become_frames(config):
     assert out["decoded"].shape == (2, 3, 16, 16, 3) and out["decoded"].dtype == jnp.float32
 
 
-@both
+@every
 def test_the_training_path_computes_what_encoding_and_decoding_compute(config):
     out = everything(config, frames(config, 2), frames(config, 3, seed=1))
     together, context_tokens = out["together"], out["context"].tokens_bcn
@@ -118,7 +122,7 @@ def test_decoding_from_tokens_alone_is_decoding_with_features_but_for_the_last_f
     assert np.allclose(out["from_tokens"], out["decoded"], atol=1e-4) != config.context_residual
 
 
-@both
+@every
 def test_a_future_frame_never_influences_another(config):
     context, future = frames(config, 2), frames(config, 3, seed=1)
     changed_future = future.at[:, 1].set(frames(config, 1, seed=5)[:, 0])
@@ -130,7 +134,7 @@ def test_a_future_frame_never_influences_another(config):
     np.testing.assert_array_equal(moved["tokens"], before["tokens"][:, ::-1])
 
 
-@both
+@every
 def test_a_context_frame_is_encoded_on_its_own(config):
     context, future = frames(config, 2), frames(config, 3, seed=1)
     tokens = everything(config, context, future)["context"].tokens_bcn

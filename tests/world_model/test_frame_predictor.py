@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from small import CONFIG
 
+import tokenizer
 import world_model
 from tokenizer import OptimizerConfig
 from world_model import TransformerConfig, WorldModel, WorldModelConfig, fit_params
+from world_model.frame_codes import draw_codes
 
 FRAMES = TransformerConfig(
     layers=2, width=32, heads=2, feed_forward=48, action_size=3, reward_head=True, initial_std=0.3, dropout=0.0,
@@ -27,16 +29,26 @@ def made_to_matter(config: WorldModelConfig) -> WorldModel:
     return made
 
 
-@pytest.fixture(scope="module")
-def predictor() -> WorldModel:
-    return made_to_matter(FRAME_CONFIG)
+PATCHES = dataclasses.replace(
+    CONFIG.tokenizer, quantizer="fsq", fsq_levels=(6, 4), context_residual=True, future_pair="patches", patch_width=24,
+    future_levels=(4, 2), future_groups=2, future_codes=9,
+)  # fmt: skip
+PATCH_CONFIG = dataclasses.replace(FRAME_CONFIG, tokenizer=PATCHES)
+
+
+@pytest.fixture(scope="module", params=[FRAME_CONFIG, PATCH_CONFIG], ids=["vqgan", "patches"])
+def predictor(request) -> WorldModel:
+    return made_to_matter(request.param)
 
 
 def test_greedy_steps_a_rollout_and_the_scores_agree(predictor, frames, actions):
     tokens, _ = predictor.tokenize(frames)
     logits, rewards = predictor.score(tokens, actions, frames[:, :2])
-    expected = logits.reshape(2, 3, 5, -1)[:, :, :4].argmax(-1)
-    future = predictor.config.layout.future_actions(actions, 3)
+    layout = predictor.config.layout
+    of_codes = logits.reshape(2, 3, layout.frame_length, -1)[:, :, :-1, layout.future_ids]
+    codes = [draw_codes(layout, of_codes[:, k], jax.random.key(0), 0.0, None) for k in range(3)]
+    expected = np.stack(codes, axis=1) + layout.future_ids.start
+    future = layout.future_actions(actions, 3)
     video = predictor.rollout(frames[:, :2], future, jax.random.key(0), temperature=0.0)
     np.testing.assert_array_equal(video.tokens, expected)
     np.testing.assert_allclose(video.rewards, rewards, rtol=1e-4, atol=1e-5)
@@ -104,8 +116,8 @@ def test_saved_and_read_back_bit_for_bit(predictor, tmp_path):
 
 
 def test_more_numbers_of_an_action_change_nothing_until_they_are_learned(predictor, frames, actions):
-    larger = dataclasses.replace(FRAME_CONFIG, transformer=dataclasses.replace(FRAMES, action_size=5))
-    model = WorldModel(larger, fit_params(FRAME_CONFIG, predictor.params, larger))
+    larger = dataclasses.replace(predictor.config, transformer=dataclasses.replace(FRAMES, action_size=5))
+    model = WorldModel(larger, fit_params(predictor.config, predictor.params, larger))
     tokens, _ = predictor.tokenize(frames)
     padded = world_model.pad_actions(actions, 5)
     np.testing.assert_allclose(
@@ -117,17 +129,70 @@ def test_what_it_cannot_do_is_said(predictor, frames, actions):
     tokens, _ = predictor.tokenize(frames)
     with pytest.raises(ValueError, match="starts from the context's pixels: give context_frames"):
         predictor.score(tokens, actions)
-    state = world_model.init_transformer(FRAME_CONFIG, jax.random.key(0))
+    config = predictor.config
+    state = world_model.init_transformer(config, jax.random.key(0))
     with pytest.raises(ValueError, match="learns from pixels, which tokens alone do not have"):
-        world_model.token_train_step(FRAME_CONFIG, state, tokens, actions, np.zeros((2, 5)), jax.random.key(0))
+        world_model.token_train_step(config, state, tokens, actions, np.zeros((2, 5)), jax.random.key(0))
     with pytest.raises(ValueError, match="keep them"):
-        WorldModel.init(FRAME_CONFIG, jax.random.key(0))
-        fewer = dataclasses.replace(FRAME_CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, context_frames=1))
-        fit_params(FRAME_CONFIG, predictor.params, fewer)
+        fewer = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, context_frames=1))
+        fit_params(config, predictor.params, fewer)
     with pytest.raises(ValueError, match="set frame_masking to 0"):
         dataclasses.replace(FRAME_CONFIG, frame_masking=1.0)
-    with pytest.raises(ValueError, match="frame_sample is for decoding frames"):
-        dataclasses.replace(CONFIG, frame_sample=2)
+    for settings in ({"frame_sample": 2}, {"pixel_weight": 1.0}):
+        with pytest.raises(ValueError, match="frame_sample, pixel_weight and mean_codes are for decoding frames"):
+            dataclasses.replace(CONFIG, **settings)
+
+
+def test_a_still_patch_is_still_in_all_its_tokens_as_often_as_its_first_one_says():
+    layout, patches = PATCH_CONFIG.layout, 4
+    still = np.log([[0.1, 0.4, 0.6, 0.9]] * 2000)
+    logits = np.zeros((2000, patches, 2, 9))
+    logits[..., 0, :8], logits[..., 0, 8] = np.log((1 - np.exp(still[..., None])) / 8), still
+    logits = jnp.asarray(logits.reshape(2000, patches * 2, 9))
+    drawn = np.asarray(draw_codes(layout, logits, jax.random.key(0), 1.0, None)).reshape(2000, patches, 2) == 8
+    np.testing.assert_array_equal(drawn[..., 0], drawn[..., 1])
+    np.testing.assert_allclose(drawn[..., 0].mean(0), np.exp(still[0]), atol=0.04)
+    greedy = np.asarray(draw_codes(layout, logits[:1], jax.random.key(0), 0.0, None)).reshape(patches, 2) == 8
+    np.testing.assert_array_equal(greedy, [[False] * 2, [False] * 2, [True] * 2, [True] * 2])
+
+
+def test_a_rollout_beyond_what_it_learned_is_its_steps_one_after_the_other(predictor, frames):
+    actions = np.random.default_rng(2).uniform(-1, 1, (2, 8, 3)).astype(np.float32)
+    video = predictor.rollout(frames[:, :2], actions, jax.random.key(0), temperature=0.0)
+    state = predictor.reset(frames[:, :2])
+    for k in range(8):
+        state, frame, _ = predictor.step(state, actions[:, k], jax.random.key(0), temperature=0.0)
+        np.testing.assert_allclose(np.rint(np.asarray(frame) * 255), video.frames[:, k], atol=1)
+
+
+def test_mean_codes_change_what_temperature_0_paints_and_nothing_else(predictor, frames, actions):
+    transformer = dataclasses.replace(predictor.config.transformer, mean_codes=True)
+    mean = WorldModel(dataclasses.replace(predictor.config, transformer=transformer), predictor.params)
+    future = predictor.config.layout.future_actions(actions, 3)
+    for temperature, same in ((0.0, False), (1.0, True)):
+        one, other = (
+            model.rollout(frames[:, :2], future, jax.random.key(0), temperature=temperature)
+            for model in (predictor, mean)
+        )
+        np.testing.assert_array_equal(one.tokens, other.tokens)
+        assert (np.asarray(one.frames) == np.asarray(other.frames)).all() == same
+
+
+def test_the_pixel_loss_is_the_error_of_the_frames_that_mean_codes_paint(predictor, frames, actions):
+    transformer = dataclasses.replace(predictor.config.transformer, mean_codes=True)
+    config = dataclasses.replace(predictor.config, transformer=transformer, pixel_weight=2.0)
+    rewards = np.zeros((2, 5), np.float32)
+    metrics = world_model.training.segment_metrics(config, predictor.params, frames, actions, rewards, 3)
+    tokens, _ = predictor.tokenize(frames)
+    logits, _ = predictor.score(tokens, actions, frames[:, :2])
+    layout, part = config.layout, tokenizer.merge(config.tokenizer, predictor.params.tokenizer)
+    of_codes = logits.reshape(2, 3, layout.frame_length, -1)[:, :, :-1, layout.future_ids]
+    context = part.encode_context(frames[:, :2] / np.float32(255))
+    painted = part.decode_mean(jax.nn.softmax(of_codes, axis=-1), context)
+    error = np.square(np.asarray(painted) - frames[:, 2:] / 255.0).mean()
+    np.testing.assert_allclose(metrics["pixel_loss"], error, rtol=1e-4)
+    parts = metrics["cross_entropy"] + metrics["reward_loss"] + 2 * metrics["pixel_loss"]
+    np.testing.assert_allclose(metrics["loss"], parts, rtol=1e-5)
 
 
 def squares(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,9 +212,9 @@ def squares(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarra
 @pytest.mark.slow
 def test_it_learns_to_follow_the_actions():
     """On squares that only the actions move: codes of the true actions become likelier than under others' actions."""
-    tokenizer = dataclasses.replace(CONFIG.tokenizer, dropout=0.0, perceptual_weight=0.0, l2_weight=10.0)
+    part = dataclasses.replace(CONFIG.tokenizer, dropout=0.0, perceptual_weight=0.0, l2_weight=10.0)
     config = WorldModelConfig(
-        tokenizer, dataclasses.replace(FRAMES, initial_std=0.05), segment_frames=5, frame_sample=2,
+        part, dataclasses.replace(FRAMES, initial_std=0.05), segment_frames=5, frame_sample=2,
         tokenizer_optimizer=OptimizerConfig(3e-3, warmup_steps=10),
         transformer_optimizer=OptimizerConfig(3e-3, warmup_steps=10),
     )  # fmt: skip
@@ -157,7 +222,7 @@ def test_it_learns_to_follow_the_actions():
     part = state.tokenizer
     for index in range(100):
         frames, _, _ = squares(rng, 16)
-        part, _ = world_model.training.tokenizer.train_step(
+        part, _ = tokenizer.train_step(
             config.tokenizer, config.tokenizer_optimizer, part, frames, jax.random.key(index), None
         )
     learner = state.transformer
