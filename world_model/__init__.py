@@ -1,6 +1,7 @@
 """Tokens and actions to next tokens and rewards: the interactive world model of iVideoGPT (paper section 3)."""
 
 from world_model.adapt import check_architecture, fit_params, pad_actions, with_reward_head
+from world_model.card import ModelCard
 from world_model.config import TransformerConfig, WorldModelConfig
 from world_model.environment import ImaginedEnv, ImaginedVectorEnv
 from world_model.imagination import Imagined, RolloutState, imagine, rollout
@@ -21,6 +22,7 @@ __all__ = [
     "Imagined",
     "ImaginedEnv",
     "ImaginedVectorEnv",
+    "ModelCard",
     "RolloutState",
     "SequenceLayout",
     "TransformerConfig",

@@ -20,7 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from tokenizer import published as published_tokenizer
 from tokenizer.published import PublishedError
-from world_model import published
+from world_model import card, published
+from world_model.card import ModelCard
 from world_model.config import WorldModelConfig
 from world_model.params import WorldModelParams
 
@@ -29,6 +30,9 @@ TOKENIZER = "tokenizer/diffusion_pytorch_model.safetensors"
 TOKENIZER_CONFIG = "tokenizer/config.json"
 TRANSFORMER = "transformer/model.safetensors"
 TRANSFORMER_CONFIG = "transformer/config.json"
+FILES = (TOKENIZER, TOKENIZER_CONFIG, TRANSFORMER, TRANSFORMER_CONFIG, CONFIG)
+"""All that is read of a model; the last is not in the published layout."""
+README = "README.md"
 CHECKSUMS = "sha256"
 """Where world_model.json has the checksums of the weights' files, by their names."""
 
@@ -66,10 +70,16 @@ def _with_published_tokenizer(folder: pathlib.Path) -> WorldModelConfig:
     return WorldModelConfig(tokenizer, segment_frames=segment_frames)
 
 
-def save(folder: str | os.PathLike[str], config: WorldModelConfig, params: WorldModelParams) -> None:
+def save(
+    folder: str | os.PathLike[str],
+    config: WorldModelConfig,
+    params: WorldModelParams,
+    model_card: ModelCard = ModelCard(),
+) -> None:
     """Write the whole folder beside its place, then move it there: a reader finds all of it or what was there before.
 
-    A folder that is no world model is not replaced: FileExistsError.
+    model_card: what its README.md says beside the configuration. A folder that is no world model is not replaced:
+    FileExistsError.
     """
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and any(folder.iterdir()) and not (folder / TRANSFORMER).exists():
@@ -78,6 +88,7 @@ def save(folder: str | os.PathLike[str], config: WorldModelConfig, params: World
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         new = pathlib.Path(beside, "new")
         _write(new, config, params)
+        (new / README).write_text(card.text(config, model_card))
         if folder.exists():
             # A folder cannot be exchanged in one move; the old one waits beside until the new one is in place.
             os.replace(folder, pathlib.Path(beside, "old"))

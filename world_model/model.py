@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
+import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +15,10 @@ from jax import Array
 
 from tokenizer.types import AnyArray
 from world_model import folder as folders
-from world_model import imagination, scoring, training
+from world_model import imagination, pretrained, scoring, training
 from world_model.adapt import with_action_size, with_context_frames
 from world_model.attention import Cache
+from world_model.card import ModelCard
 from world_model.checks import check_actions, check_frames
 from world_model.config import WorldModelConfig
 from world_model.imagination import Imagined, RolloutState
@@ -38,18 +42,20 @@ class WorldModel:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | os.PathLike[str],
+        source: str | os.PathLike[str],
         context_frames: int | None = None,
         action_size: int | None = None,
         goal_conditioned: bool | None = None,
     ) -> WorldModel:
-        """Read a folder in the published layout, or one that `save` wrote. Raises as `world_model.folder.load` does.
+        """Read a folder in the published layout or one that `save` wrote, a finished run's model, a checkpoint that
+        comes with the project by its name (laptop-metaworld), or a name on the Hugging Face hub (extra `hub`).
 
+        Raises NotFound, a FileNotFoundError, where there is none, and as `world_model.folder.load` does.
         context_frames C and action_size A: change them from what the model was trained for, as `world_model.adapt`
         does; ValueError where that cannot be. goal_conditioned: whether the context begins with the
         goal, which no published file says; None: as `save` wrote it, no for a published folder.
         """
-        config, params = folders.load(folder)
+        config, params = folders.load(pretrained.find(os.fspath(source)))
         if context_frames is not None:
             config, params = with_context_frames(config, params, context_frames)
         if action_size is not None:
@@ -58,9 +64,34 @@ class WorldModel:
             config = dataclasses.replace(config, goal_conditioned=goal_conditioned)
         return cls(config, params)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once."""
-        folders.save(folder, self.config, self.params)
+    def save(self, folder: str | os.PathLike[str], card: ModelCard = ModelCard()) -> None:
+        """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once.
+
+        card: what its README.md says of data, licence and metrics.
+        """
+        folders.save(folder, self.config, self.params, card)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        card: ModelCard = ModelCard(),
+        *,
+        commit_message: str = "Push a world model",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+    ) -> Any:
+        """Upload what `save` writes to the Hugging Face hub (extra `hub`), where `from_pretrained(repo_id)` finds it.
+
+        The arguments, and what is returned (the commit), are those of huggingface_hub's own `push_to_hub`. Raises
+        NotFound where that package is missing, and as it does.
+        """
+        with tempfile.TemporaryDirectory() as beside:
+            place = pathlib.Path(beside, "model")
+            self.save(place, card)
+            return pretrained.upload(
+                place, repo_id, private=private, token=token, revision=revision, message=commit_message
+            )
 
     def tokenize(self, frames: AnyArray) -> tuple[Array, Array]:
         """Tokens and labels, int32 [B, L] each, of frames [B, T, H, W, 3]; a label of -100 means no loss.

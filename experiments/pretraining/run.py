@@ -23,6 +23,7 @@ from experiments.reports.page import TOO_FEW
 from experiments.runs import hosts
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics_log import Metrics, keep_first
+from experiments.runs.model_card import model_card
 from experiments.runs.preemption import StopRequest, stop_request
 from experiments.runs.progress import ProgressDisplay
 from experiments.runs.run_folder import RunFolder
@@ -77,7 +78,8 @@ def pretrain(
                         _end_if_asked(event, trainer, checkpoints, lines, stop)
         whole = trainer.whole_params()
         if hosts.is_first():
-            WorldModel(config.world_model, whole).save(folder.model)
+            names = [pathlib.Path(part.folder).name for part in config.data]
+            WorldModel(config.world_model, whole).save(folder.model, model_card(folder, names, command))
         hosts.wait_for_all("model")
     return folder.model
 

@@ -18,6 +18,7 @@ from experiments.envs.simulator import Simulator
 from experiments.reports.page import write_report
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.metrics_log import keep_first
+from experiments.runs.model_card import model_card
 from experiments.runs.preemption import StopRequest, stop_request
 from experiments.runs.progress import ProgressDisplay
 from experiments.runs.run_folder import RunFolder
@@ -78,7 +79,7 @@ def train(
             _record_all(loop, Recorder(folder, checkpoints, display, score), stop)
         params = loop.trained_model()
         if wanted is not None and params is not None:
-            WorldModel(wanted, params).save(folder.model)
+            WorldModel(wanted, params).save(folder.model, model_card(folder, [experiment.task], command))
         return write_report([folder])
 
 

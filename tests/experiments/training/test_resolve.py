@@ -16,8 +16,8 @@ from experiments.training import presets
 from experiments.training.config import Experiment
 from experiments.training.resolve import SimulatorFacts, resolve
 from experiments.training.start import starting_params
-from experiments.weights.bundled import find_model, load_model
-from world_model import WorldModel
+from experiments.weights.bundled import load_model
+from world_model import WorldModel, pretrained
 
 DEBUG = presets.get("debug")
 FACTS = SimulatorFacts(action_size=4, resolution=64, demonstrated=True)
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_one_sentence(named, folder, tmp_path):
         resolve(drqv2, FACTS, model)
     with pytest.raises(UsageError, match="no such file"):
         load_model(str(tmp_path))
-    with pytest.raises(UsageError, match="nor a bundled checkpoint"):
+    with pytest.raises(UsageError, match="no bundled checkpoint"):
         load_model(str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="predicts from a goal"):
         resolve(named, FACTS, dataclasses.replace(model, goal_conditioned=True))
@@ -134,7 +134,7 @@ def test_the_bundled_checkpoint_is_small_fits_the_demo_and_is_found_by_its_name(
         preset.tokenizer, still_weight=0.01
     )  # all that differs: what it was trained with at last
     assert found == dataclasses.replace(preset, tokenizer=tokenizer)
-    folder = find_model(demo.pretrained)
+    folder = pretrained.find(demo.pretrained)
     assert isinstance(folder, pathlib.Path)
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 10_000_000
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(starting_params(model, found)))
