@@ -24,6 +24,8 @@ class TransformerConfig:
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
+    action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
+    action_modulation: bool = architecture(False)  # decoding frames: the actions scale and shift what each block reads
     mean_codes: bool = False  # decoding frames: temperature 0 paints the mean of the codes, not the likeliest ones
     place_embedding: bool = architecture(False)  # learned, of each place in a frame; unpublished, needs less data
     norm_epsilon: float = architecture(1e-6)
@@ -37,13 +39,15 @@ class TransformerConfig:
         if self.layers < 1:
             raise ValueError(f"a transformer of {self.layers} layers: expected at least one")
         require_at_least(1, self, "width", "heads", "feed_forward", "max_positions")
-        require_at_least(0, self, "action_size", "initial_std")
+        require_at_least(0, self, "action_size", "initial_std", "action_history")
         require_positive(self, "norm_epsilon", "rotary_base")
         require_shares(self, "dropout")
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"compute_dtype must be 'float32' or 'bfloat16', found {self.compute_dtype!r}")
+        if self.decoding == "tokens" and (self.action_history or self.action_modulation or self.mean_codes):
+            raise ValueError("action_history, action_modulation and mean_codes are for decoding frames")
 
     @property
     def head_size(self) -> int:
@@ -74,10 +78,10 @@ class WorldModelConfig:
             )
         if self.transformer.decoding == "frames":
             self._check_frame_decoding()
-        elif self.frame_sample is not None or self.pixel_weight or self.transformer.mean_codes:
+        elif self.frame_sample is not None or self.pixel_weight:
             raise ValueError(
-                "frame_sample, pixel_weight and mean_codes are for decoding frames: token after token, a sequence is "
-                "learned as a whole, by its cross entropy, and its tokens are drawn"
+                "frame_sample and pixel_weight are for decoding frames: token after token, a sequence is learned as a "
+                "whole, by its cross entropy"
             )
         if self.goal_conditioned and self.tokenizer.context_frames < 2:
             raise ValueError(

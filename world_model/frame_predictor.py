@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 
-import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -43,8 +42,16 @@ class FrameContext(flax.struct.PyTreeNode):
 class Moved(flax.struct.PyTreeNode):
     """What has been done since the last context frame."""
 
-    sum_ba: Array  # float32 [B, A]
+    actions_bha: Array  # float32 [B, H, A]; zeros from the number of steps on
     steps: Array  # int32 []
+
+    @classmethod
+    def nothing(cls, batch: int, horizon: int, action_size: int) -> Moved:
+        return cls(jnp.zeros((batch, horizon, action_size)), jnp.int32(0))
+
+    def by(self, action_ba: Array) -> Moved:
+        """And one action more."""
+        return Moved(self.actions_bha.at[:, self.steps].set(action_ba), self.steps + 1)
 
 
 class FrameAttention(nnx.Module):
@@ -85,20 +92,36 @@ class FrameBlock(nnx.Module):
     """Attention and feed-forward, each behind an RMSNorm and added to the stream."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        if config.action_modulation:
+            zeros = nnx.initializers.zeros_init()
+            self.modulation = nnx.Linear(ACTION_WIDTH, 4 * config.width, kernel_init=zeros, rngs=rngs)
         self.attention_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.attention = FrameAttention(config, rngs=rngs)
         self.feed_forward_norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
         self.feed_forward = FeedForward(config, rngs=rngs)
 
-    def __call__(self, x_bfnd: Array, keys: Array, values: Array) -> Array:
-        x_bfnd = x_bfnd + self.attention(self.attention_norm(x_bfnd), keys, values)
-        return x_bfnd + self.feed_forward(self.feed_forward_norm(x_bfnd))
+    def __call__(self, x_bfnd: Array, keys: Array, values: Array, asked_bfd: Array) -> Array:
+        """asked_bfd: the hidden units of the actions, which modulate what is read where the config says so."""
+        changes = (None, None)
+        if self.config.action_modulation:
+            changes = jnp.split(self.modulation(asked_bfd)[:, :, None], 2, axis=-1)
+        x_bfnd = x_bfnd + self.attention(_modulated(self.attention_norm(x_bfnd), changes[0]), keys, values)
+        return x_bfnd + self.feed_forward(_modulated(self.feed_forward_norm(x_bfnd), changes[1]))
 
     def within(self, x_bmd: Array) -> tuple[Array, Array, Array]:
         """The context's stream [B, M, D], and the keys and values that frames attend to."""
         mixed, keys, values = self.attention.within(self.attention_norm(x_bmd))
         x_bmd = x_bmd + mixed
         return x_bmd + self.feed_forward(self.feed_forward_norm(x_bmd)), keys, values
+
+
+def _modulated(x_bfnd: Array, change_bfnd: Array | None) -> Array:
+    """Scaled by one half of the change and shifted by the other; as it is without any."""
+    if change_bfnd is None:
+        return x_bfnd
+    scale, shift = jnp.split(change_bfnd, 2, axis=-1)
+    return x_bfnd * (1 + scale) + shift
 
 
 class FramePredictor(nnx.Module):
@@ -119,6 +142,8 @@ class FramePredictor(nnx.Module):
             unbiased = functools.partial(nnx.Linear, use_bias=False, kernel_init=spread, rngs=rngs)
             self.action = unbiased(config.action_size, ACTION_WIDTH)
             self.displacement = unbiased(config.action_size, ACTION_WIDTH)
+            if config.action_history:
+                self.history = unbiased(config.action_size * config.action_history, ACTION_WIDTH)
         self.action_output = nnx.Linear(ACTION_WIDTH, config.width, kernel_init=zeros, rngs=rngs)
         self.blocks = nnx.List([FrameBlock(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(config.width, epsilon=config.norm_epsilon, rngs=rngs)
@@ -151,20 +176,31 @@ class FramePredictor(nnx.Module):
         pixels = self.token_pixels(_patches(picture_bhwk, self.layout.future_patch))
         return FrameContext(tuple(keys), tuple(values), pixels + self.token_place.embedding[...])
 
-    def __call__(self, context: FrameContext, actions_bfa: Array, sums_bfa: Array, steps_bf: Array) -> Array:
+    def __call__(self, context: FrameContext, actions_bfha: Array, steps_bf: Array) -> Array:
         """Hidden states [B, F, patches, D] of F frames, each `steps_bf` frames (from 1) after the last context frame.
 
-        actions_bfa: the action that leads to each frame; sums_bfa: of all actions since the context, that one included.
+        actions_bfha: all actions since the context that lead to each frame, zeros after its own.
         """
-        hidden = self.step(STEP_SCALE * steps_bf[..., None].astype(jnp.float32))
-        if self.config.action_size:
-            chex.assert_equal_shape([actions_bfa, sums_bfa])
-            hidden = hidden + self.action(actions_bfa) + self.displacement(SUM_SCALE * sums_bfa)
-        asked_bfd = self.action_output(nnx.silu(hidden))
-        x = context.pixels_bpd[:, None] + asked_bfd[:, :, None]
+        hidden = nnx.silu(self._asked(actions_bfha, steps_bf))
+        x = context.pixels_bpd[:, None] + self.action_output(hidden)[:, :, None]
         for block, keys, values in zip(self.blocks, context.keys, context.values, strict=True):
-            x = block(x, keys, values)
+            x = block(x, keys, values, hidden)
         return self.norm(x)
+
+    def _asked(self, actions_bfha: Array, steps_bf: Array) -> Array:
+        """What is done and when, [B, F, ACTION_WIDTH]."""
+        asked = self.step(STEP_SCALE * steps_bf[..., None].astype(jnp.float32))
+        if not self.config.action_size:
+            return asked
+        own_bfa = jnp.take_along_axis(actions_bfha, steps_bf[..., None, None] - 1, axis=2)[:, :, 0]
+        asked = asked + self.action(own_bfa) + self.displacement(SUM_SCALE * actions_bfha.sum(axis=2))
+        if not self.config.action_history:
+            return asked
+        # Number by number of an action, so that more of them are new rows behind the others.
+        seen = actions_bfha[:, :, : self.config.action_history].swapaxes(-1, -2)
+        missing = self.config.action_history - seen.shape[-1]
+        seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        return asked + self.history(seen.reshape(*steps_bf.shape, -1))
 
     def logits(self, hidden_bfpd: Array) -> Array:
         """Of the codes of each token: [B, F, n, K]; the tokens of a patch follow each other."""

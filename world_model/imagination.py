@@ -134,7 +134,7 @@ def next_frame(
 def _begin_frames(config: WorldModelConfig, params: WorldModelParams, frames_bshwc: Array) -> RolloutState:
     frames_bchwc = context_of(config, frames_bshwc, None)
     context = tokenizer_of(config, params).encode_context(frames_bchwc).replace(encoder_keys=())
-    moved = Moved(jnp.zeros((len(frames_bchwc), config.transformer.action_size)), jnp.int32(0))
+    moved = Moved.nothing(len(frames_bchwc), config.trained_horizon, config.transformer.action_size)
     return RolloutState(context, FrameCache(predictor_of(config, params).begin(frames_bchwc), moved, frames_bchwc))
 
 
@@ -159,10 +159,9 @@ def _next_frame_at_once(
         lambda: _begin_frames(config, params, cache.newest_bchwc),
     )
     cache = cast(FrameCache, state.cache)
-    action = jnp.zeros_like(cache.moved.sum_ba) if actions_ba is None else actions_ba
-    moved = Moved(cache.moved.sum_ba + action, cache.moved.steps + 1)
-    steps_b1 = jnp.full((len(action), 1), moved.steps)
-    hidden = predictor(cache.context, action[:, None], moved.sum_ba[:, None], steps_b1)
+    moved = cache.moved.by(jnp.zeros_like(cache.moved.actions_bha[:, 0]) if actions_ba is None else actions_ba)
+    steps_b1 = jnp.full((len(moved.actions_bha), 1), moved.steps)
+    hidden = predictor(cache.context, moved.actions_bha[:, None], steps_b1)
     logits = predictor.logits(hidden)
     codes = draw_codes(config.layout, logits[:, 0], key, temperature, top_k)
     part = tokenizer_of(config, params)

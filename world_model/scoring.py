@@ -71,15 +71,13 @@ def hidden_of_frames(
 
     context_bchwc: float32 in [0, 1]. actions_bta: counted over the whole segment.
     """
-    size, steps = predictor.config.action_size, frames_bs + 1
-    nothing_bsa = jnp.zeros((*frames_bs.shape, 0))
+    context, size = predictor.begin(context_bchwc), predictor.config.action_size
     if not size:
-        return predictor(predictor.begin(context_bchwc), nothing_bsa, nothing_bsa, steps)
+        return predictor(context, jnp.zeros((*frames_bs.shape, 1, 0)), frames_bs + 1)
     assert actions_bta is not None
-    actions_bfa = jnp.asarray(actions_bta)[:, layout.frames_before - 1 :]
-    sums_bfa = jnp.cumsum(actions_bfa, axis=1)
-    own, moved = (jnp.take_along_axis(x, frames_bs[..., None], axis=1) for x in (actions_bfa, sums_bfa))
-    return predictor(predictor.begin(context_bchwc), own, moved, steps)
+    actions_bha = jnp.asarray(actions_bta)[:, layout.frames_before - 1 :]
+    done_bsh = jnp.arange(actions_bha.shape[1]) <= frames_bs[..., None]
+    return predictor(context, jnp.where(done_bsh[..., None], actions_bha[:, None], 0.0), frames_bs + 1)
 
 
 IMPOSSIBLE = -1e9

@@ -22,10 +22,13 @@ FRAME_CONFIG = dataclasses.replace(CONFIG, transformer=FRAMES)
 
 
 def made_to_matter(config: WorldModelConfig) -> WorldModel:
-    """Random weights, also where the actions come in, which begins at zero."""
+    """Random weights, also where the actions come in, which begin at zero."""
     made = WorldModel.init(config, jax.random.key(0))
-    kernel = made.params.transformer["action_output"]["kernel"]
-    kernel[...] = jax.random.normal(jax.random.key(1), kernel.shape)
+    layers = [made.params.transformer["action_output"]]
+    if config.transformer.action_modulation:
+        layers += [block["modulation"] for block in made.params.transformer["blocks"].values()]
+    for index, layer in enumerate(layers):
+        layer["kernel"][...] = jax.random.normal(jax.random.key(1 + index), layer["kernel"].shape)
     return made
 
 
@@ -34,9 +37,12 @@ PATCHES = dataclasses.replace(
     future_levels=(4, 2), future_groups=2, future_codes=9,
 )  # fmt: skip
 PATCH_CONFIG = dataclasses.replace(FRAME_CONFIG, tokenizer=PATCHES)
+SEEING = dataclasses.replace(FRAMES, action_history=2, action_modulation=True)
+ALL_CONFIG = dataclasses.replace(PATCH_CONFIG, transformer=SEEING)
+"""Every option."""
 
 
-@pytest.fixture(scope="module", params=[FRAME_CONFIG, PATCH_CONFIG], ids=["vqgan", "patches"])
+@pytest.fixture(scope="module", params=[FRAME_CONFIG, PATCH_CONFIG, ALL_CONFIG], ids=["vqgan", "patches", "all"])
 def predictor(request) -> WorldModel:
     return made_to_matter(request.param)
 
@@ -116,7 +122,9 @@ def test_saved_and_read_back_bit_for_bit(predictor, tmp_path):
 
 
 def test_more_numbers_of_an_action_change_nothing_until_they_are_learned(predictor, frames, actions):
-    larger = dataclasses.replace(predictor.config, transformer=dataclasses.replace(FRAMES, action_size=5))
+    larger = dataclasses.replace(
+        predictor.config, transformer=dataclasses.replace(predictor.config.transformer, action_size=5)
+    )
     model = WorldModel(larger, fit_params(predictor.config, predictor.params, larger))
     tokens, _ = predictor.tokenize(frames)
     padded = world_model.pad_actions(actions, 5)
@@ -139,8 +147,13 @@ def test_what_it_cannot_do_is_said(predictor, frames, actions):
     with pytest.raises(ValueError, match="set frame_masking to 0"):
         dataclasses.replace(FRAME_CONFIG, frame_masking=1.0)
     for settings in ({"frame_sample": 2}, {"pixel_weight": 1.0}):
-        with pytest.raises(ValueError, match="frame_sample, pixel_weight and mean_codes are for decoding frames"):
+        with pytest.raises(ValueError, match="frame_sample and pixel_weight are for decoding frames"):
             dataclasses.replace(CONFIG, **settings)
+    for settings in ({"action_history": 2}, {"action_modulation": True}, {"mean_codes": True}):
+        with pytest.raises(
+            ValueError, match="action_history, action_modulation and mean_codes are for decoding frames"
+        ):
+            dataclasses.replace(CONFIG.transformer, **settings)
 
 
 def test_a_still_patch_is_still_in_all_its_tokens_as_often_as_its_first_one_says():
