@@ -29,7 +29,7 @@ class ProgressDisplay:
         self._terminal = self._stream.isatty()
         self._bars: dict[str, tqdm] = {}
         self._starts: dict[str, tuple[int, float]] = {}  # phase -> done and time when it was first seen
-        self._printed = -float("inf")
+        self._printed = self._refreshed = -float("inf")
         self._pending: str | None = None
 
     def update(self, progress: Progress) -> None:
@@ -66,6 +66,7 @@ class ProgressDisplay:
                 total=progress.total,
                 initial=progress.done,
                 leave=None,  # an outer bar stays when it ends, one nested in another goes
+                smoothing=0,  # the mean rate, so that the time left grows while what is nested takes its time
                 file=self._stream,
                 dynamic_ncols=True,
             )
@@ -73,10 +74,20 @@ class ProgressDisplay:
         if progress.metrics:
             bar.set_postfix(short_metrics(progress.metrics), refresh=False)
         bar.update(progress.done - bar.n)
+        self._refresh_outer(progress.phase)
         if progress.done >= progress.total:
             bar.refresh()
             bar.close()
             del self._bars[progress.phase]
+
+    def _refresh_outer(self, phase: str) -> None:
+        """Let the other bars' clocks go on, at most once a second: their own progress waits for this phase."""
+        now = self._now()
+        if now - self._refreshed >= 1.0:
+            self._refreshed = now
+            for name, bar in self._bars.items():
+                if name != phase:
+                    bar.refresh()
 
     def _print(self, progress: Progress) -> None:
         now = self._now()

@@ -1,4 +1,5 @@
 import io
+import re
 import types
 
 from experiments.runs.progress import ProgressDisplay, format_duration, format_rate, short_metrics
@@ -55,6 +56,24 @@ def test_on_a_terminal_every_phase_has_a_bar_and_all_are_closed():
     text = stream.getvalue()
     assert "outer" in text and "inner: 100%" in text and "loss=0.125" in text and "one line\n" in text
     assert not display._bars
+
+
+def test_while_a_nested_phase_works_the_outer_bars_time_left_goes_on(monkeypatch):
+    """Found by use, 22: 'time left' stood still during the first trainings."""
+    stream, clock = Terminal(), [0.0]
+    with ProgressDisplay(stream, now=lambda: clock[0]) as display:
+        display.update(progress(0, 100, "outer"))
+        bar = display._bars["outer"]
+        monkeypatch.setattr(bar, "_time", lambda: clock[0])
+        bar.start_t = bar.last_print_t = 0.0
+        clock[0] = 10.0
+        display.update(progress(10, 100, "outer"))
+        for second in range(11, 31):
+            clock[0] = float(second)
+            display.update(progress(second, 100, "inner"))
+    outer = [part for part in re.split(r"[\r\n]", stream.getvalue()) if "outer:  10%" in part]
+    left = [part.split("<")[1].split(",")[0] for part in outer]
+    assert left[0] == "01:30" and left[-1] == "04:30" and len(set(left)) > 10
 
 
 def test_metrics_are_short_where_that_is_unmistakable():
