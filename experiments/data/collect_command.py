@@ -18,7 +18,7 @@ from experiments.envs.demonstrations import collect
 from experiments.envs.registry import SUITES, get_suite, make_simulator
 from experiments.runs.outputs import check_output
 from experiments.runs.preemption import stop_request
-from experiments.runs.progress import ProgressDisplay
+from experiments.runs.progress import ProgressDisplay, counted
 from experiments.runs.settings import parse_options
 from tokenizer.limits import require_at_least
 
@@ -64,8 +64,9 @@ def collect_data(arguments: Sequence[str], description: str) -> int:
                 display.message(event.said)
             else:
                 display.update(event)
-    made = "1 data set" if len(sets) == 1 else f"{len(sets)} data sets"
-    print(f"{made} in {options.out}; episodes asked for of each: {options.collection.episodes}")
+    print(
+        f"{counted(len(sets), 'data set')} in {options.out}; episodes asked for of each: {options.collection.episodes}"
+    )
     return 0
 
 

@@ -15,6 +15,7 @@ from experiments.data.shards import shard_path
 from experiments.data.store import check_shard
 from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
+from experiments.runs.progress import counted
 
 HOPELESS = 20
 """Where this many of the first episodes are all broken, the question was wrong and not the data."""
@@ -177,7 +178,7 @@ def describe(folder: pathlib.Path, writer: StoreWriter, shown: int = 10) -> str:
     """What a conversion made, and the first episodes that were skipped."""
     skipped = writer.skipped
     held = len(writer.done) - len(skipped)
-    lines = [f"{folder}: {held} episode{'' if held == 1 else 's'} with {writer.signals}, {len(skipped)} skipped"]
+    lines = [f"{folder}: {counted(held, 'episode')} with {writer.signals}, {len(skipped)} skipped"]
     lines += [f"  skipped {name}: {reason}" for name, reason in skipped[:shown]]
     if len(skipped) > shown:
         lines.append(f"  and {len(skipped) - shown} more: see the .json files in {folder}")

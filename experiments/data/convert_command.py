@@ -16,7 +16,7 @@ from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 from experiments.runs.outputs import check_output
 from experiments.runs.preemption import stop_request
-from experiments.runs.progress import ProgressDisplay
+from experiments.runs.progress import ProgressDisplay, counted
 
 
 def convert_data(arguments: Sequence[str], description: str) -> int:
@@ -49,8 +49,7 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
         with contextlib.closing(converting):  # and with it the threads that read ahead
             for progress in converting:
                 display.update(progress)
-                done = len(writer.done)
-                stop.refuse_to_go_on(f"with {done} episode{'' if done == 1 else 's'} done")
+                stop.refuse_to_go_on(f"with {counted(len(writer.done), 'episode')} done")
         said, skipped, total = describe(typed.out, writer), len(writer.skipped), len(writer.done)
     print(said, flush=True)
     if skipped <= total / 2:

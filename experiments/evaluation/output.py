@@ -19,6 +19,7 @@ from experiments.evaluation.segments import EvaluationSegments
 from experiments.reports import videos
 from experiments.reports.page import template
 from experiments.reports.plots import COLOURS, STYLE, as_svg, new_figure
+from experiments.runs.progress import counted
 from experiments.runs.run_folder import write_atomically
 
 SHOWN = 6
@@ -73,7 +74,13 @@ def as_text(found: dict[str, Any]) -> str:
     protocol = found["protocol"]
     lines = [
         f"on {'; '.join(found['data'])}",
-        f"{protocol['videos']} videos, {protocol['samples']} samples each, {protocol['horizon']} frames ahead",
+        ", ".join(
+            [
+                counted(protocol["videos"], "video"),
+                f"{counted(protocol['samples'], 'sample')} each",
+                f"{counted(protocol['horizon'], 'frame')} ahead",
+            ]
+        ),
     ]
     for name, values in found["metrics"].items():
         best = values[f"best_of_{protocol['samples']}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.mbpo.model_evaluation import Comparison
+from experiments.runs.progress import counted
 
 
 def scalars(comparison: Comparison) -> dict[str, Any]:
@@ -20,7 +21,8 @@ def scalars(comparison: Comparison) -> dict[str, Any]:
 def sentence(comparison: Comparison) -> str:
     """An evaluation of a world model as a sentence."""
     said = (
-        f"imagination over {len(comparison.mse_imagined_f)} frames of {comparison.segments} held-out segments, mean "
+        f"imagination over {counted(len(comparison.mse_imagined_f), 'frame')} of "
+        f"{counted(comparison.segments, 'held-out segment')}, mean "
         f"squared error: imagined {comparison.mse_imagined:.5f}, copying the last frame "
         f"{comparison.mse_copy_last:.5f} ({_verdict(comparison.beats_copy_last)})"
     )

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from experiments.errors import UsageError
 from experiments.reports import adaptation, curves, plots, tables
 from experiments.runs.metrics_log import latest, read_metrics
-from experiments.runs.progress import format_duration
+from experiments.runs.progress import counted, format_duration
 from experiments.runs.run_folder import RunFolder, flat, write_atomically
 
 
@@ -67,7 +67,7 @@ class Run:
     def data(self) -> str:
         """The names of a pre-training run's data sets, or how many there are."""
         sets = [pathlib.Path(part["folder"]).name for part in self.config["data"]]
-        return ", ".join(sets) if len(sets) <= 3 else f"{len(sets)} data sets"
+        return ", ".join(sets) if len(sets) <= 3 else counted(len(sets), "data set")
 
     @property
     def beginning(self) -> str:
@@ -238,8 +238,8 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
         detail += f"; on moving pixels {moving[0]:.4f} against {moving[1]:.4f}"
     horizon, segments = len(line.get("model/mse_imagined_by_horizon", ())), line.get("model/segments")
     where = [
-        f"{horizon} frames ahead" if horizon else "",
-        f"{segments:.0f} held-out segments" if segments else "",
+        f"{counted(horizon, 'frame')} ahead" if horizon else "",
+        counted(segments, "held-out segment") if segments else "",
         _when(run.config, line["agent_steps"] if run.trains_agent else line["updates"]),
     ]
     detail += f" ({', '.join(part for part in where if part)})."

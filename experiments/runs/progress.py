@@ -139,3 +139,8 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(count: float, noun: str) -> str:
+    """`1 episode`, `2 episodes`."""
+    return f"{count:.0f} {noun}{'' if count == 1 else 's'}"

@@ -2,7 +2,7 @@ import io
 import re
 import types
 
-from experiments.runs.progress import ProgressDisplay, format_duration, format_rate, short_metrics
+from experiments.runs.progress import ProgressDisplay, counted, format_duration, format_rate, short_metrics
 
 
 class Terminal(io.StringIO):
@@ -85,3 +85,9 @@ def test_metrics_are_short_where_that_is_unmistakable():
 def test_rates_and_times_read_like_words():
     assert [format_rate(rate) for rate in (12.34, 0.25)] == ["12.3/s", "4.0 s each"]
     assert [format_duration(s) for s in (59.2, 185, 7620)] == ["59 s", "3 min 05 s", "2 h 07 min"]
+
+
+def test_one_of_a_kind_is_singular():
+    """Found by use, 19: '1 episodes'."""
+    said = [counted(count, "video") for count in (0, 1, 2, 1.0)]
+    assert said == ["0 videos", "1 video", "2 videos", "1 video"]
