@@ -73,16 +73,16 @@ def play(
 ) -> Iterator[tuple[int, list[EpisodeBuffer]]]:
     """Play an episode in each of N simulators; after each step yield how many steps are done and the episodes so far.
 
-    `choose(observations_nhwc, step)` returns actions [N, A] in [-1, 1]. All episodes have the same length: ValueError
-    where one ends before the others.
+    `choose(stacks_nshwc, step)` sees the newest `stack` frames and returns actions [N, A] in [-1, 1]. All episodes have
+    the same length: ValueError where one ends before the others.
     """
     frames_nhwc = envs.reset(seed=list(seeds))[0]
     played: list[EpisodeBuffer] = [([frame], [], [], []) for frame in frames_nhwc]
     truncated = np.zeros(len(played), bool)
     while not truncated.any():
         recent = [frames[-stack:] for frames, *_ in played]
-        observations = np.stack([stack_frames(frames, len(frames) - 1, stack) for frames in recent])
-        actions = clip_actions(choose(observations, len(played[0][1])))
+        stacks = np.stack([stack_frames(frames, len(frames) - 1, stack) for frames in recent])
+        actions = clip_actions(choose(stacks, len(played[0][1])))
         frames_nhwc, rewards, _, truncated, info = envs.step(actions)
         for parts, *step in zip(played, frames_nhwc, actions, rewards, info["success"], strict=True):
             for column, value in zip(parts, step, strict=True):

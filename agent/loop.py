@@ -157,11 +157,11 @@ class Loop(Generic[CountsOf]):
         """What is learned before an episode that the policy acts in."""
         raise NotImplementedError
 
-    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _act(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """The exploring policy's actions [N, A], while the updates of these N agent steps have been started."""
         raise NotImplementedError
 
-    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _act_best(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """The actions [N, A] in an evaluation."""
         raise NotImplementedError
 
@@ -305,7 +305,7 @@ class Loop(Generic[CountsOf]):
         """Episodes of the simulators, by the policy or at random."""
         indices = range(self.envs.num_envs)
 
-        def at_random(observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+        def at_random(stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
             return np.stack([self._random_action(first + index, step) for index in indices])
 
         return play(self.envs, self._episode_seeds("episode", first), self.stack, self._explore if acts else at_random)
@@ -317,9 +317,9 @@ class Loop(Generic[CountsOf]):
                 self._catch_up(episodes, step)
             yield step + 1, []
 
-    def _explore(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _explore(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """The policy's actions [N, A]. Raises Diverged where those are not finite."""
-        actions = self._act(observations_nhwc, step)
+        actions = self._act(stacks_nshwc, step)
         if not np.isfinite(actions).all():
             self.metrics.take()  # raises with the loss it came from
             raise guards.Diverged("the policy's action", self.counts.agent_steps)

@@ -160,11 +160,11 @@ def episode_of(arrays: Mapping[str, np.ndarray]) -> Episode:
 class Transitions:
     """A batch for the actor-critic. `rewards_b` are n-step sums; `discounts_b` multiplies the value after them."""
 
-    observations_bhwc: np.ndarray  # uint8 [B, H, W, 3 * stack], newest frame last
+    observations_bshwc: np.ndarray  # uint8 [B, stack, H, W, 3], newest frame last
     actions_ba: np.ndarray  # float32 [B, A]
     rewards_b: np.ndarray  # float32 [B]
     discounts_b: np.ndarray  # float32 [B]
-    next_observations_bhwc: np.ndarray  # uint8, as observations
+    next_observations_bshwc: np.ndarray  # uint8, as observations
     demonstrations_b: np.ndarray  # float32 [B], 1 where the action is a demonstrator's
 
 
@@ -178,9 +178,12 @@ class Segments:
 
 
 def stack_frames(frames_thwc: np.ndarray | Sequence[np.ndarray], index: int, stack: int) -> np.ndarray:
-    """The `stack` frames up to `index` along the channels: [H, W, 3 * stack]; the first frame fills what is missing."""
-    picks = np.maximum(np.arange(index - stack + 1, index + 1), 0)
-    return np.concatenate([frames_thwc[i] for i in picks], axis=-1)
+    """The `stack` frames up to `index`, [stack, H, W, 3]; the first frame fills what is missing.
+
+    Frames are copied whole, which is fast; `as_channels` lays them over each other where they are used.
+    """
+    picks = range(index - stack + 1, index + 1)
+    return np.stack([frames_thwc[max(i, 0)] for i in picks])
 
 
 def n_step(rewards_t: np.ndarray, start: int, steps: int, discount: float) -> tuple[float, float, int]:

@@ -26,6 +26,7 @@ class TransformerConfig:
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
     action_modulation: bool = architecture(False)  # decoding frames: the actions scale and shift what each block reads
+    context_tokens: bool = architecture(True)  # decoding frames: False: patches see each other and their own pixels
     mean_codes: bool = False  # decoding frames: temperature 0 paints the mean of the codes, not the likeliest ones
     place_embedding: bool = architecture(False)  # learned, of each place in a frame; unpublished, needs less data
     norm_epsilon: float = architecture(1e-6)
@@ -46,8 +47,10 @@ class TransformerConfig:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"compute_dtype must be 'float32' or 'bfloat16', found {self.compute_dtype!r}")
-        if self.decoding == "tokens" and (self.action_history or self.action_modulation or self.mean_codes):
-            raise ValueError("action_history, action_modulation and mean_codes are for decoding frames")
+        if self.decoding == "tokens" and (
+            self.action_history or self.action_modulation or self.mean_codes or not self.context_tokens
+        ):
+            raise ValueError("action_history, action_modulation, mean_codes and context_tokens are for decoding frames")
 
     @property
     def head_size(self) -> int:

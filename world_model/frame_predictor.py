@@ -132,8 +132,9 @@ class FramePredictor(nnx.Module):
         self.config, self.layout = config, layout
         linear = functools.partial(nnx.Linear, kernel_init=normal, rngs=rngs)
         colours = 3 * (2 * layout.context_frames - 1)
-        self.context_pixels = linear(colours * layout.context_patch**2, config.width)
-        self.context_place = nnx.Embed(layout.tokens_per_context, config.width, embedding_init=normal, rngs=rngs)
+        if config.context_tokens:
+            self.context_pixels = linear(colours * layout.context_patch**2, config.width)
+            self.context_place = nnx.Embed(layout.tokens_per_context, config.width, embedding_init=normal, rngs=rngs)
         self.token_pixels = linear(colours * layout.future_patch**2, config.width)
         self.token_place = nnx.Embed(layout.patches, config.width, embedding_init=normal, rngs=rngs)
         self.step = nnx.Linear(1, ACTION_WIDTH, kernel_init=nnx.initializers.normal(0.3), rngs=rngs)
@@ -165,6 +166,15 @@ class FramePredictor(nnx.Module):
         stacked = jnp.concatenate([frames_bchwc - 0.5, changes], axis=1)
         b, s, h, w, c = stacked.shape
         picture_bhwk = stacked.transpose(0, 2, 3, 1, 4).reshape(b, h, w, s * c)
+        keys, values = self._context_keys(picture_bhwk)
+        pixels = self.token_pixels(_patches(picture_bhwk, self.layout.future_patch))
+        return FrameContext(keys, values, pixels + self.token_place.embedding[...])
+
+    def _context_keys(self, picture_bhwk: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Keys and values of the context's patches in each block; of none, where these are not to be seen."""
+        if not self.config.context_tokens:
+            none = jnp.zeros((len(picture_bhwk), self.config.heads, 0, self.config.head_size))
+            return (none,) * len(self.blocks), (none,) * len(self.blocks)
         x = self.context_pixels(_patches(picture_bhwk, self.layout.context_patch))
         x = x + self.context_place.embedding[...]
         keys: list[Array] = []
@@ -173,8 +183,7 @@ class FramePredictor(nnx.Module):
             x, layer_keys, layer_values = block.within(x)
             keys.append(layer_keys)
             values.append(layer_values)
-        pixels = self.token_pixels(_patches(picture_bhwk, self.layout.future_patch))
-        return FrameContext(tuple(keys), tuple(values), pixels + self.token_place.embedding[...])
+        return tuple(keys), tuple(values)
 
     def __call__(self, context: FrameContext, actions_bfha: Array, steps_bf: Array) -> Array:
         """Hidden states [B, F, patches, D] of F frames, each `steps_bf` frames (from 1) after the last context frame.

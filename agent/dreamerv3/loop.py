@@ -81,10 +81,10 @@ class DreamerV3(Loop[DreamerCounts]):
         self.carry, self.seen = None, {}
         return super()._play_episodes()
 
-    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _act(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """Choose actions, then start the updates of these agent steps: they run while the simulators do."""
         key = self._key("action", self.counts.agent_steps)
-        self.carry, actions = self._policy(self.carry, observations_nhwc, key, explore=True)
+        self.carry, actions = self._policy(self.carry, stacks_nshwc[:, 0], key, explore=True)
         self.seen[step] = self.carry.state
         if np.isfinite(actions).all():
             while self.counts.updates < self._owed(self.counts.agent_steps + len(actions)):
@@ -92,12 +92,12 @@ class DreamerV3(Loop[DreamerCounts]):
         return actions
 
     def _catch_up(self, episodes: Sequence[Episode], step: int) -> None:
-        self._act(np.stack([episode.frames[step] for episode in episodes]), step)
+        self._act(np.stack([episode.frames[step : step + 1] for episode in episodes]), step)
 
-    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _act_best(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """The mean actions; the latents before them are drawn."""
         before, key = self.evaluation_carry if step else None, self._key("evaluation", step)
-        self.evaluation_carry, actions = self._policy(before, observations_nhwc, key, explore=False)
+        self.evaluation_carry, actions = self._policy(before, stacks_nshwc[:, 0], key, explore=False)
         return actions
 
     def _policy(

@@ -8,21 +8,19 @@ from collections.abc import Callable
 import jax
 from jax import Array
 
-from agent.drqv2.learner import DrQv2Config, DrQv2Parameters, explore
+from agent.drqv2.learner import DrQv2Config, DrQv2Parameters, as_channels, explore
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def act(config: DrQv2Config, parameters: DrQv2Parameters, observations_nhwc: Array, std: Array, key: Array) -> Array:
-    """Actions [N, A] in [-1, 1] for uint8 observations [N, H, W, 3 * stack]; std 0 is the mean action."""
-    return explore(config, parameters, observations_nhwc, std, key)
+def act(config: DrQv2Config, parameters: DrQv2Parameters, stacks_nshwc: Array, std: Array, key: Array) -> Array:
+    """Actions [N, A] in [-1, 1] for the newest frames, uint8 [N, stack, H, W, 3]; std 0 is the mean action."""
+    return explore(config, parameters, as_channels(stacks_nshwc), std, key)
 
 
 @functools.lru_cache(maxsize=16)
 def _stack_policy(config: DrQv2Config) -> Callable[[DrQv2Parameters, Array, Array, Array], Array]:
     def policy(parameters: DrQv2Parameters, std: Array, frames_bshwc: Array, key: Array) -> Array:
-        b, s, h, w, c = frames_bshwc.shape
-        observations = frames_bshwc.transpose(0, 2, 3, 1, 4).reshape(b, h, w, s * c)
-        return explore(config, parameters, observations, std, key)
+        return explore(config, parameters, as_channels(frames_bshwc), std, key)
 
     return policy
 

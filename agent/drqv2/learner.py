@@ -80,12 +80,18 @@ class DrQv2State(NamedTuple):
 class LearnerBatch(NamedTuple):
     """Shapes as in agent.replay.Transitions; observations uint8 until inside the compiled step."""
 
-    observations_bhwc: Array
+    observations_bshwc: Array
     actions_ba: Array
     rewards_b: Array
     discounts_b: Array
-    next_observations_bhwc: Array
+    next_observations_bshwc: Array
     demonstrations_b: Array
+
+
+def as_channels(stacks_bshwc: Array) -> Array:
+    """Stacks of frames as pictures [B, H, W, 3 * stack], newest frame last: what the networks see."""
+    b, s, h, w, c = stacks_bshwc.shape
+    return stacks_bshwc.transpose(0, 2, 3, 1, 4).reshape(b, h, w, s * c)
 
 
 def _optimizer(config: DrQv2Config) -> optax.GradientTransformation:
@@ -179,8 +185,9 @@ def update(
     """One update: encoder and critics, then the actor by the new critics, then the target (see `train_step`)."""
     networks, optimizer = _networks(config), _optimizer(config)
     shift_key, next_shift_key, target_key, actor_key = jax.random.split(key, 4)
-    observations = random_shift(batch.observations_bhwc, shift_key, config.shift_pixels)
-    next_observations = random_shift(batch.next_observations_bhwc, next_shift_key, config.shift_pixels)
+    observations, next_observations = map(as_channels, (batch.observations_bshwc, batch.next_observations_bshwc))
+    observations = random_shift(observations, shift_key, config.shift_pixels)
+    next_observations = random_shift(next_observations, next_shift_key, config.shift_pixels)
     # The barrier keeps XLA from shifting again at each place where the first convolution reads a pixel.
     observations, next_observations = jax.lax.optimization_barrier((observations, next_observations))
     std = noise_std(config, agent_steps)

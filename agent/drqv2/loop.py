@@ -53,20 +53,18 @@ class DrQv2(Loop[DrQv2Counts]):
         self.ready_batch = None  # drawn before the replay had its newest episodes
         return super()._play_episodes()
 
-    def _act(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
+    def _act(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
         """Choose actions, then start the updates of these agent steps: they run while the simulators do."""
         now = self.counts.agent_steps
         std = learner.noise_std(self.learner, now)
         key = self._key("action", now)
-        actions = np.asarray(act(self.learner, self.agent.parameters, observations_nhwc, std, key))
+        actions = np.asarray(act(self.learner, self.agent.parameters, stacks_nshwc, std, key))
         if np.isfinite(actions).all():
             self._learn_beside(len(actions))
         return actions
 
-    def _act_best(self, observations_nhwc: np.ndarray, step: int) -> np.ndarray:
-        return np.asarray(
-            act(self.learner, self.agent.parameters, observations_nhwc, jnp.float32(0), jax.random.key(0))
-        )
+    def _act_best(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
+        return np.asarray(act(self.learner, self.agent.parameters, stacks_nshwc, jnp.float32(0), jax.random.key(0)))
 
     def _catch_up(self, episodes: Sequence[Episode], step: int) -> None:
         self._learn_beside(len(episodes))

@@ -166,7 +166,7 @@ def train_agent(config: DrQv2Config, batch: int, resolution: int) -> HotPath:
     updates = config.updates_per_agent_step
 
     def arguments(key: Array) -> tuple:
-        pictures = jax.random.bits(key, (2, updates, batch, resolution, resolution, 3 * config.stack), jnp.uint8)
+        pictures = jax.random.bits(key, (2, updates, batch, config.stack, resolution, resolution, 3), jnp.uint8)
         rewards = jax.random.uniform(key, (updates, batch))
         actions = jax.random.uniform(key, (updates, batch, config.action_size), minval=-1.0)
         demonstrations = jnp.zeros((updates, batch))

@@ -33,8 +33,8 @@ def test_an_n_step_return_is_cut_at_the_end_and_bootstraps_from_the_last_frame()
 
 def test_a_stack_ends_with_the_newest_frame_and_repeats_the_first_where_none_came_before(make_episode):
     frames = make_episode().frames
-    assert stack_frames(frames, 5, 3)[0, 0].tolist() == [3, 3, 3, 4, 4, 4, 5, 5, 5]
-    assert stack_frames(frames, 1, 3)[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    assert stack_frames(frames, 5, 3)[:, 0, 0].tolist() == [[3] * 3, [4] * 3, [5] * 3]
+    assert stack_frames(frames, 1, 3)[:, 0, 0].tolist() == [[0] * 3, [0] * 3, [1] * 3]
 
 
 def test_every_transition_of_an_episode_is_consistent_with_it(make_episode):
@@ -42,8 +42,8 @@ def test_every_transition_of_an_episode_is_consistent_with_it(make_episode):
     replay.add(make_episode(length=6))
     batch = replay.transitions(np.random.default_rng(0), 64)
     for i in range(64):
-        start = int(batch.observations_bhwc[i, 0, 0, -1])
-        end = int(batch.next_observations_bhwc[i, 0, 0, -1])
+        start = int(batch.observations_bshwc[i, -1, 0, 0, 0])
+        end = int(batch.next_observations_bshwc[i, -1, 0, 0, 0])
         assert end == min(start + 3, 6)
         assert batch.rewards_b[i] == pytest.approx(sum(0.9**k * (start + 1 + k) for k in range(end - start)), rel=1e-6)
         assert batch.discounts_b[i] == pytest.approx(0.9 ** (end - start), rel=1e-6)
@@ -57,7 +57,7 @@ def test_a_batch_holds_at_least_the_asked_share_of_demonstrations(make_episode):
         replay.add(make_episode())
     batch = replay.transitions(np.random.default_rng(0), 32, demonstration_share=0.5)
     assert batch.demonstrations_b[:16].all()
-    np.testing.assert_array_equal(batch.demonstrations_b == 1, batch.observations_bhwc[:, 0, 0, 0] >= 100)
+    np.testing.assert_array_equal(batch.demonstrations_b == 1, batch.observations_bshwc[:, 0, 0, 0, 0] >= 100)
 
 
 def test_a_reward_of_a_segment_belongs_to_the_frame_it_arrives_at(make_episode):
@@ -197,11 +197,11 @@ def test_imagined_transitions_start_from_the_real_stack_and_end_within_the_horiz
     replay.add(0, *_rollout(0))
     batch = replay.transitions(np.random.default_rng(0), 64)
     for i in range(64):
-        newest = int(batch.observations_bhwc[i, 0, 0, -1])
-        end = int(batch.next_observations_bhwc[i, 0, 0, -1])
+        newest = int(batch.observations_bshwc[i, -1, 0, 0, 0])
+        end = int(batch.next_observations_bshwc[i, -1, 0, 0, 0])
         assert 2 <= newest <= 5
         assert end == min(newest + 3, 6)
-        assert batch.observations_bhwc[i, 0, 0].tolist() == np.repeat([newest - 2, newest - 1, newest], 3).tolist()
+        assert batch.observations_bshwc[i, :, 0, 0, 0].tolist() == [newest - 2, newest - 1, newest]
         assert batch.rewards_b[i] == pytest.approx(sum(0.5**k * (newest - 1 + k) for k in range(end - newest)))
 
 

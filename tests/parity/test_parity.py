@@ -206,11 +206,11 @@ def test_updates_of_the_actor_critic_have_the_losses_of_the_same_updates_in_pyto
         target_critics=filled("target_critics", state.target_critics, weights),
     )
     batch = drqv2.LearnerBatch(
-        given["observations"].transpose(0, 2, 3, 1),
+        as_stacks(given["observations"]),
         given["actions"],
         given["rewards"],
         given["discounts"],
-        given["next_observations"].transpose(0, 2, 3, 1),
+        as_stacks(given["next_observations"]),
         np.zeros(5, np.float32),
     )
     update, losses = jax.jit(drqv2.update, static_argnums=0), []
@@ -218,6 +218,12 @@ def test_updates_of_the_actor_critic_have_the_losses_of_the_same_updates_in_pyto
         state, metrics = update(LEARNER, state, batch, jnp.int32(0), jax.random.key(0))
         losses.append([metrics["critic_loss"], metrics["actor_loss"]])
     np.testing.assert_allclose(losses, given["losses"], rtol=1e-3)
+
+
+def as_stacks(observations_bchw: np.ndarray) -> np.ndarray:
+    """Channels of frames behind each other [B, 3 * stack, H, W] as frames [B, stack, H, W, 3]."""
+    b, c, h, w = observations_bchw.shape
+    return observations_bchw.reshape(b, c // 3, 3, h, w).transpose(0, 1, 3, 4, 2)
 
 
 def filled(part: str, tree: dict, weights: dict[str, np.ndarray]) -> dict:

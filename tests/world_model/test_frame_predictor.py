@@ -37,7 +37,7 @@ PATCHES = dataclasses.replace(
     future_levels=(4, 2), future_groups=2, future_codes=9,
 )  # fmt: skip
 PATCH_CONFIG = dataclasses.replace(FRAME_CONFIG, tokenizer=PATCHES)
-SEEING = dataclasses.replace(FRAMES, action_history=2, action_modulation=True)
+SEEING = dataclasses.replace(FRAMES, action_history=2, action_modulation=True, context_tokens=False)
 ALL_CONFIG = dataclasses.replace(PATCH_CONFIG, transformer=SEEING)
 """Every option."""
 
@@ -149,10 +149,13 @@ def test_what_it_cannot_do_is_said(predictor, frames, actions):
     for settings in ({"frame_sample": 2}, {"pixel_weight": 1.0}):
         with pytest.raises(ValueError, match="frame_sample and pixel_weight are for decoding frames"):
             dataclasses.replace(CONFIG, **settings)
-    for settings in ({"action_history": 2}, {"action_modulation": True}, {"mean_codes": True}):
-        with pytest.raises(
-            ValueError, match="action_history, action_modulation and mean_codes are for decoding frames"
-        ):
+    for settings in (
+        {"action_history": 2},
+        {"action_modulation": True},
+        {"mean_codes": True},
+        {"context_tokens": False},
+    ):
+        with pytest.raises(ValueError, match="mean_codes and context_tokens are for decoding frames"):
             dataclasses.replace(CONFIG.transformer, **settings)
 
 

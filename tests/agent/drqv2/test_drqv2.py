@@ -7,7 +7,7 @@ import pytest
 
 from agent import drqv2
 from agent.drqv2.augmentation import random_shift
-from agent.drqv2.learner import DrQv2Config, LearnerBatch
+from agent.drqv2.learner import DrQv2Config, LearnerBatch, as_channels
 from agent.drqv2.networks import NetworkConfig, make_networks
 
 NETWORK = NetworkConfig("patches", channels=4, features=5, hidden=8)
@@ -16,13 +16,13 @@ SMALL = DrQv2Config(network=NETWORK, resolution=16, batch=4, weight_decay=0.0)
 
 def _batch(key: int = 0, b: int = 4, side: int = 16) -> LearnerBatch:
     rng = np.random.default_rng(key)
-    observations = rng.integers(0, 255, (2, b, side, side, 9), dtype=np.uint8)
+    observations = rng.integers(0, 255, (2, b, 3, side, side, 3), dtype=np.uint8)
     return LearnerBatch(
-        observations_bhwc=observations[0],
+        observations_bshwc=observations[0],
         actions_ba=rng.uniform(-1, 1, (b, 4)).astype(np.float32),
         rewards_b=rng.normal(size=b).astype(np.float32),
         discounts_b=np.full(b, 0.97, np.float32),
-        next_observations_bhwc=observations[1],
+        next_observations_bshwc=observations[1],
         demonstrations_b=np.array([1, 0, 1, 0], np.float32),
     )
 
@@ -70,7 +70,7 @@ def test_the_published_noise_falls_linearly_and_stays(at, expected):
 @pytest.mark.slow
 def test_exploration_noise_has_the_asked_deviation_and_actions_stay_in_range():
     state = drqv2.init(SMALL, jax.random.key(0))
-    observations = np.repeat(_batch().observations_bhwc[:1], 512, axis=0)
+    observations = np.repeat(as_channels(_batch().observations_bshwc)[:1], 512, axis=0)
     mean = drqv2.mean_action(SMALL, state.parameters, observations[:1])
     noisy = drqv2.explore(SMALL, state.parameters, observations, jnp.float32(0.05), jax.random.key(1))
     assert float((noisy - mean).std()) == pytest.approx(0.05, rel=0.1)
