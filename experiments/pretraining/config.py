@@ -153,16 +153,29 @@ _FRAMES = dataclasses.replace(
         motion_floor=None,
     ),
     tokenizer_optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
-    transformer=dataclasses.replace(_BASE["laptop"].transformer, decoding="frames", place_embedding=False),
+    transformer=dataclasses.replace(
+        _BASE["laptop"].transformer,
+        layers=4,
+        width=256,
+        heads=4,
+        feed_forward=768,
+        place_embedding=False,
+        decoding="frames",
+        action_history=10,
+        action_modulation=True,
+        context_tokens=False,
+        mean_codes=True,
+    ),
     frame_masking=0.0,
     frame_sample=2,
+    pixel_weight=200.0,
 )
 _TUNED = {"tokenizer": 1e-4, "transformer": 1e-4}
 _PRESETS = {
     preset.preset: preset
     for preset in (
         Pretraining("laptop", _BASE["laptop"], Stage(3000, 8), Stage(10_000, 4, cosine=True), augmentation=False),
-        Pretraining("laptop-frames", _FRAMES, Stage(14_000, 8, cosine=True), Stage(20_000, 16, cosine=True),
+        Pretraining("laptop-frames", _FRAMES, Stage(14_000, 8, cosine=True), Stage(18_000, 16, cosine=True),
                     augmentation=False),
         Pretraining("laptop-finetune", _slower(_BASE["laptop"]), Stage(600, 8), Stage(1500, 4, cosine=True),
                     augmentation=False, validate_every=500, checkpoint_every=500),
