@@ -48,6 +48,14 @@ class Playable(Protocol):
     def close(self) -> None: ...
 
 
+class Settable(Playable, Protocol):
+    """A simulator that can be set back to any moment, bit for bit."""
+
+    def save_state(self) -> Any: ...
+
+    def restore_state(self, state: Any) -> None: ...
+
+
 Simulators = SyncVectorEnv | AsyncVectorEnv
 """Simulators side by side, as a vector environment."""
 

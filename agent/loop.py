@@ -12,14 +12,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
 
 from agent import guards
-from agent.episodes import EpisodeBuffer, Playable, RandomActions, Simulators, as_episode, as_vector_env, play
+from agent.episodes import EpisodeBuffer, Playable, RandomActions, Settable, Simulators, as_episode, as_vector_env, play
 from agent.events import (
     CheckpointDue,
     Clock,
@@ -71,6 +71,7 @@ class Inputs:
     held_out: Sequence[Episode] = ()  # only measure a world model
     pretrained: WorldModelParams | None = None  # what a world model starts from instead of random weights
     perceptual: PerceptualWeights | None = None  # of LPIPS, where a tokenizer's config asks for that loss
+    another: Callable[[], Settable] | None = None  # makes a second simulator, for one that is to be its own model
 
 
 class AlgorithmConfig(Protocol):
@@ -238,7 +239,10 @@ class Loop(Generic[CountsOf]):
 
     def _episode_seeds(self, purpose: str, first: int) -> list[int]:
         """Seeds of the episodes that the simulators play side by side."""
-        return [int(self._rng(purpose, first + index).integers(2**31)) for index in range(self.envs.num_envs)]
+        return [self._episode_seed(purpose, first + index) for index in range(self.envs.num_envs)]
+
+    def _episode_seed(self, purpose: str, number: int) -> int:
+        return int(self._rng(purpose, number).integers(2**31))
 
     # --- a run --------------------------------------------------------------------------------------------------------
 

@@ -177,6 +177,17 @@ class Segments:
     rewards_bt: np.ndarray  # float32 [B, T]; column 0 is 0 where the segment starts an episode
 
 
+@dataclasses.dataclass(frozen=True)
+class Contexts:
+    """Where rollouts begin, and how the same moment is found again."""
+
+    stacks_bshwc: np.ndarray  # uint8 [B, stack, H, W, 3], newest frame last
+    rewards_b: np.ndarray  # float32 [B], of arriving at the newest frame
+    numbers_b: np.ndarray  # int [B]: of the episodes, counted from the run's start, demonstrations first
+    steps_b: np.ndarray  # int [B]: agent steps from their beginnings
+    episodes: tuple[Episode, ...]
+
+
 def stack_frames(frames_thwc: np.ndarray | Sequence[np.ndarray], index: int, stack: int) -> np.ndarray:
     """The `stack` frames up to `index`, [stack, H, W, 3]; the first frame fills what is missing.
 
@@ -311,14 +322,41 @@ class Replay:
         """Draw `batch` segments of `length` frames, every start of every episode equally likely."""
         return draw_segments(self.episodes, rng, batch, length)
 
-    def contexts(self, rng: np.random.Generator, batch: int) -> np.ndarray:
-        """Draw stacks of real frames [B, S, H, W, 3] uint8 from which rollouts start."""
-        rows = []
-        for index in rng.integers(len(self.episodes), size=batch):
-            frames = self.episodes[int(index)].frames
-            picks = np.maximum(int(rng.integers(len(frames))) - np.arange(self.stack)[::-1], 0)
-            rows.append(frames[picks])
-        return np.stack(rows)
+    def contexts(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        horizon: int = 1,
+        recent_share: float = 0.0,
+        recent_episodes: int = 1,
+        own: bool = False,
+    ) -> Contexts:
+        """Draw where rollouts of `horizon` frames start: never so late that the episode would end before them.
+
+        recent_share: of the rows, which come from the newest `recent_episodes` alone; the others from all episodes.
+        own: leave the demonstrations out. Raises ValueError where no episode is left.
+        """
+        first = self.demonstrations if own else 0
+        count = len(self.episodes)
+        if count == first:
+            raise ValueError("no episodes to imagine from: a simulator knows the states of the run's own alone")
+        recent = round(batch * recent_share)
+        newest = max(first, count - recent_episodes)
+        indices = np.concatenate([rng.integers(newest, count, size=recent), rng.integers(first, count, batch - recent)])
+        episodes = [self.episodes[int(index)] for index in indices]
+        steps = [int(rng.integers(max(episode.length - horizon + 1, 1))) for episode in episodes]
+        pairs = list(zip(episodes, steps, strict=True))
+        return Contexts(
+            np.stack([stack_frames(episode.frames, step, self.stack) for episode, step in pairs]),
+            np.array([rewards_of_arriving(episode.rewards)[step] for episode, step in pairs], np.float32),
+            np.array([self._number(int(index)) for index in indices]),
+            np.array(steps),
+            tuple(episodes),
+        )
+
+    def _number(self, index: int) -> int:
+        """What an episode is called, counted from the run's start, demonstrations first."""
+        return index if index < self.demonstrations else self.added - len(self.episodes) + index
 
 
 def draw_segments(episodes: Sequence[Episode], rng: np.random.Generator, batch: int, length: int) -> Segments:

@@ -39,6 +39,12 @@ class Dot(gymnasium.Env):
     def simulator_state(self):
         return {"left": self.left}
 
+    def save_state(self):
+        return self.left, self.np_random.bit_generator.state
+
+    def restore_state(self, state):
+        self.left, self.np_random.bit_generator.state = state
+
     def _picture(self):
         return self.np_random.integers(256, size=(self.side, self.side, 3), dtype=np.uint8)
 

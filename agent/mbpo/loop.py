@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from agent.drqv2 import DrQv2Config, imagination_policy, noise_std
 from agent.drqv2.loop import DrQv2, DrQv2Counts, join_transitions
 from agent.events import Event, SafePoint
 from agent.loop import Inputs, Schedule
+from agent.mbpo.imagination import CopyLast, Imagination, LearnedModel, SimulatorModel
 from agent.mbpo.imagined import ImaginedReplay
-from agent.mbpo.model_evaluation import ModelEvaluated, evaluate_model
+from agent.mbpo.model_evaluation import Comparison, ModelEvaluated, evaluate_model
 from agent.replay import Segments, Transitions
 from tokenizer.limits import require_at_least, require_shares
 from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
@@ -43,16 +44,26 @@ class ModelSchedule:
     horizon: int = 10  # imagined agent steps per rollout
     temperature: float = 1.0
     top_k: int = 100
-    real_share: float = 0.5  # of a learner batch, once there is imagined data
+    real_share: float = 0.5  # of what a learner batch holds beside demonstrations, once there is imagined data
     imagined_capacity: int = 1000  # rollout batches kept
+    imagination: Literal["learned", "simulator", "copy-last"] = "learned"  # the others are bounds, for comparison
+    recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
+    recent_episodes: int = 5
+    gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
 
     def __post_init__(self):
         require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
         require_at_least(0, self, "initial_rollouts", "temperature")
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
-        require_at_least(1, self, "horizon", "top_k", "imagined_capacity")
-        require_shares(self, "real_share")
+        require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
+        require_shares(self, "real_share", "recent_share")
+        if self.imagination not in ("learned", "simulator", "copy-last"):
+            raise ValueError(f"imagination is {self.imagination!r}: expected learned, simulator or copy-last")
+        if self.gate and self.imagination != "learned":
+            raise ValueError(
+                f"the gate measures the learned model, and imagination is {self.imagination}: leave it out"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,20 +129,41 @@ class MBPO(DrQv2):
         self.model = world_model.init(config.world_model, self._key("model init"))
         if inputs.pretrained is not None:
             self.model = self.model.with_params(inputs.pretrained)
+        self.imagination = self._imagination(inputs)
+        self.trusted = np.float32(1)  # of the imagined share of a batch: what the gate lets through
+
+    def _imagination(self, inputs: Inputs) -> Imagination:
+        """What the schedule asks for. Raises ValueError for a simulator as model that nobody gave."""
+        schedule = self.config.model
+        if schedule.imagination == "copy-last":
+            return CopyLast()
+        if schedule.imagination == "simulator":
+            if inputs.another is None:
+                raise ValueError("imagination by the simulator needs a second simulator: give inputs.another")
+            first = self.demonstrations
+            return SimulatorModel(inputs.another(), lambda number: self._episode_seed("episode", number - first))
+        model = self.config.world_model
+        return LearnedModel(model, schedule.temperature, schedule.top_k, schedule.rollout_max_batch)
+
+    @property
+    def learns_model(self) -> bool:
+        return self.config.model.imagination == "learned"
 
     def arrays(self) -> dict[str, Any]:
-        return super().arrays() | {"model": self.model}
+        trusted = {"trusted": self.trusted} if self.config.model.gate else {}
+        return super().arrays() | {"model": self.model} | trusted
 
     def take(self, arrays: dict[str, Any]) -> None:
         super().take(arrays)
         self.model = arrays["model"]
+        self.trusted = np.float32(arrays.get("trusted", 1))
         self.imagined.reload(self.counts.rollouts)
 
     def restorable(self) -> dict[str, Any]:
         return super().restorable() | {"imagined": self.imagined.rollouts}
 
-    def trained_model(self) -> WorldModelParams:
-        return self.model.params
+    def trained_model(self) -> WorldModelParams | None:
+        return self.model.params if self.learns_model else None
 
     def _prune(self, oldest: DrQv2Counts) -> None:
         assert isinstance(oldest, MBPOCounts)
@@ -151,15 +183,22 @@ class MBPO(DrQv2):
         super()._learned_steps(count)
 
     def _draw_transitions(self, rng: np.random.Generator) -> Transitions:
-        """Real and imagined halves once there is imagined data."""
-        if not self.imagined.rollouts:
+        """Demonstrations as without a model; of the rest, once there is imagined data, a real and an imagined share."""
+        imagined = self._imagined_rows() if self.imagined.rollouts else 0
+        if not imagined:
             return super()._draw_transitions(rng)
-        agent = self.config.agent
-        real = round(agent.batch * self.config.model.real_share)
-        parts = [self.replay.transitions(rng, real, agent.demonstration_share)] if real else []
-        if real < agent.batch:
-            parts.append(self.imagined.transitions(rng, agent.batch - real))
+        agent, parts = self.config.agent, [self.imagined.transitions(rng, imagined)]
+        if real := agent.batch - imagined:
+            demonstrated = min(agent.demonstration_share * agent.batch / real, 1.0)
+            parts.insert(0, self.replay.transitions(rng, real, demonstrated))
         return join_transitions(parts, np.concatenate)
+
+    def _imagined_rows(self) -> int:
+        """Rows of a learner batch that are imagined."""
+        agent, schedule = self.config.agent, self.config.model
+        demonstrated = round(agent.batch * agent.demonstration_share) if self.replay.demonstrations else 0
+        share = (1 - schedule.real_share) * float(self.trusted)
+        return round((agent.batch - demonstrated) * share)
 
     # --- the world model ----------------------------------------------------------------------------------------
 
@@ -168,6 +207,8 @@ class MBPO(DrQv2):
         if self.counts.agent_steps < self.config.model.start_agent_steps:
             return
         schedule = self.config.model
+        if not self.learns_model:  # nothing to train before the first rollouts
+            schedule = dataclasses.replace(schedule, initial_tokenizer_updates=0, initial_transformer_updates=0)
         stages: list[tuple[str, str, int, Callable[[], None]]] = [
             (
                 "first tokenizer training",
@@ -186,7 +227,7 @@ class MBPO(DrQv2):
         for phase, counter, total, act_once in stages:
             if getattr(self.counts, counter) >= total:
                 continue
-            if counter == "rollouts" and not self.counts.rollouts:
+            if counter == "rollouts" and not self.counts.rollouts and self.learns_model:
                 yield self._evaluate_model()
             while (done := getattr(self.counts, counter) + 1) <= total:
                 act_once()
@@ -200,11 +241,13 @@ class MBPO(DrQv2):
         if not self.counts.rollouts:
             return
         schedule, env_steps = self.config.model, self.clock.env_steps
-        duties = [
-            (schedule.tokenizer_every_env_steps, self._update_tokenizer),
-            (schedule.transformer_every_env_steps, self._update_transformer),
-            (schedule.rollout_every_env_steps, self._imagine),
-        ]
+        duties = [(schedule.rollout_every_env_steps, self._imagine)]
+        if self.learns_model:
+            duties = [
+                (schedule.tokenizer_every_env_steps, self._update_tokenizer),
+                (schedule.transformer_every_env_steps, self._update_transformer),
+                *duties,
+            ]
         for interval, act_once in duties:
             if interval is None:
                 continue
@@ -248,28 +291,40 @@ class MBPO(DrQv2):
     def _imagine(self) -> None:
         """One batch of rollouts from real frames, with the exploring policy of this moment."""
         config, count = self.config, self.counts.rollouts
-        contexts = self.replay.contexts(self._rng("contexts", count), config.model.rollout_batch)
+        schedule = config.model
+        contexts = self.replay.contexts(
+            self._rng("contexts", count), schedule.rollout_batch, schedule.horizon, schedule.recent_share,
+            schedule.recent_episodes, own=schedule.imagination == "simulator",
+        )  # fmt: skip
         std = noise_std(config.agent, self.counts.agent_steps)
         policy = imagination_policy(config.agent, self.agent.parameters, std)
-        imagined = world_model.imagine(
-            config.world_model, self.model.params, contexts, policy, self._key("imagine", count),
-            config.model.horizon, config.model.temperature, config.model.top_k, config.model.rollout_max_batch,
-        )  # fmt: skip
-        frames, actions, rewards = (
-            np.asarray(x) for x in (imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf)
-        )
-        self.imagined.add(count, contexts, frames, actions, rewards)
+        key = self._key("imagine", count)
+        rollouts = self.imagination(contexts, policy, key, schedule.horizon, self.model.params)
+        self.imagined.add(count, contexts.stacks_bshwc, *rollouts)
         self.counts = self.counts.plus(rollouts=1)
+        rewards = rollouts.rewards_bf
         summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
+        if schedule.imagination == "simulator":
+            summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * rewards.size)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
     def _evaluate_extras(self) -> Iterator[Event]:
-        if self.counts.rollouts:
+        if self.counts.rollouts and self.learns_model:
             yield self._evaluate_model()
 
     def _evaluate_model(self) -> ModelEvaluated:
         config = self.config
         comparison = evaluate_model(config.world_model, self.model.params, self.held_out, config.model.horizon)
+        if config.model.gate:
+            self.trusted = np.float32(trust(comparison))
         return ModelEvaluated(self.clock, comparison)
+
+
+def trust(comparison: Comparison) -> float:
+    """How far a gate opens, in [0, 1]: closed for a model no better than copying the last frame or than itself under
+    other actions, open for one with half the error of both."""
+    bounds = [comparison.mse_copy_last, comparison.mse_shuffled_actions]
+    bound = min(value for value in bounds if value is not None)
+    return float(np.clip(2 * (1 - comparison.mse_imagined / bound), 0, 1)) if bound > 0 else 0.0

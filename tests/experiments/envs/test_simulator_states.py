@@ -9,7 +9,10 @@ rendering.choose_backend()
 
 from experiments.envs.registry import make_simulator  # noqa: E402
 
-TASKS = ("plate-slide", "door-lock", "stick-pull", "hammer", "dmc/cartpole-swingup", "dmc/reacher-easy")
+TASKS = (
+    "plate-slide", "door-lock", "stick-pull", "hammer", "door-close", "window-close", "drawer-open", "button-press",
+    "dmc/cartpole-swingup", "dmc/reacher-easy",
+)  # fmt: skip
 
 
 def follow(env, steps: int, seed: int) -> list[tuple]:

@@ -1,0 +1,132 @@
+"""Where imagined transitions come from: the learned world model, or what bounds it from above and from below.
+
+`learned` is the algorithm. `simulator` asks a second simulator what really follows: the upper bound, which spends steps
+that nobody counts. `copy-last` lets nothing change: the lower bound. All begin at the same contexts and act by the same
+policy, so that whatever differs is the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax import Array
+
+import world_model
+from agent.episodes import Settable, clip_actions
+from agent.replay import Contexts, Episode
+from world_model import WorldModelConfig, WorldModelParams
+
+Policy = jax.tree_util.Partial
+"""`policy(stacks_bshwc, key) -> actions_ba`."""
+
+
+class Rollouts(NamedTuple):
+    """B rollouts of F frames."""
+
+    frames_bfhwc: np.ndarray  # uint8 [B, F, H, W, 3]
+    actions_bfa: np.ndarray  # float32 [B, F, A]: the action that led to each frame
+    rewards_bf: np.ndarray  # float32 [B, F] of arriving at each frame
+
+
+class Imagination(Protocol):
+    """What follows a context under a policy."""
+
+    def __call__(
+        self, contexts: Contexts, policy: Policy, key: Array, horizon: int, params: WorldModelParams
+    ) -> Rollouts:
+        """`horizon` frames after each context; params: of the learned model, as far as it has learned."""
+        ...
+
+
+class LearnedModel:
+    """The world model's imagination, one compiled program."""
+
+    def __init__(self, config: WorldModelConfig, temperature: float, top_k: int, max_batch: int | None):
+        self.config, self.temperature, self.top_k, self.max_batch = config, temperature, top_k, max_batch
+
+    def __call__(
+        self, contexts: Contexts, policy: Policy, key: Array, horizon: int, params: WorldModelParams
+    ) -> Rollouts:
+        imagined = world_model.imagine(
+            self.config, params, contexts.stacks_bshwc, policy, key, horizon, self.temperature, self.top_k,
+            self.max_batch,
+        )  # fmt: skip
+        return Rollouts(*(np.asarray(x) for x in (imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf)))
+
+
+class CopyLast:
+    """Nothing changes: the last frame of the context, and the reward of having arrived there, again and again."""
+
+    def __call__(
+        self, contexts: Contexts, policy: Policy, key: Array, horizon: int, params: WorldModelParams
+    ) -> Rollouts:
+        stacks, frames, actions = contexts.stacks_bshwc, [], []
+        for k in range(horizon):
+            actions.append(_act(policy, stacks, jax.random.fold_in(key, k)))
+            frames.append(contexts.stacks_bshwc[:, -1])
+            stacks = np.concatenate([stacks[:, 1:], stacks[:, -1:]], axis=1)
+        rewards = np.repeat(contexts.rewards_b[:, None], horizon, axis=1)
+        return Rollouts(np.stack(frames, axis=1), np.stack(actions, axis=1), rewards)
+
+
+class SimulatorModel:
+    """What really follows: a simulator of its own, set to the state of the context.
+
+    A state is made again by playing the context's episode, whose seed and actions are known, so that a resumed run has
+    the very same ones and no file holds any.
+    """
+
+    def __init__(self, simulator: Settable, seed_of: Callable[[int], int]):
+        """seed_of: the seed that the episode with a number, counted as the replay does, began from."""
+        self.simulator, self.seed_of = simulator, seed_of
+        self.states: dict[int, list[Any]] = {}
+
+    def __call__(
+        self, contexts: Contexts, policy: Policy, key: Array, horizon: int, params: WorldModelParams
+    ) -> Rollouts:
+        stacks = contexts.stacks_bshwc
+        where = zip(contexts.numbers_b, contexts.episodes, contexts.steps_b, strict=True)
+        states = [self._states_of(int(number), episode)[int(step)] for number, episode, step in where]
+        self.states = {number: self.states[number] for number in set(map(int, contexts.numbers_b))}
+        frames, actions, rewards = [], [], []
+        for k in range(horizon):
+            actions.append(_act(policy, stacks, jax.random.fold_in(key, k)))
+            stepped = [self._step(state, action) for state, action in zip(states, actions[-1], strict=True)]
+            states = [state for state, _, _ in stepped]
+            frames.append(np.stack([frame for _, frame, _ in stepped]))
+            rewards.append(np.array([reward for _, _, reward in stepped], np.float32))
+            stacks = np.concatenate([stacks[:, 1:], frames[-1][:, None]], axis=1)
+        return Rollouts(*(np.stack(x, axis=1) for x in (frames, actions, rewards)))
+
+    def _step(self, state: Any, action: np.ndarray) -> tuple[Any, np.ndarray, float]:
+        self.simulator.restore_state(state)
+        frame, reward, *_ = self.simulator.step(action)
+        return self.simulator.save_state(), frame, reward
+
+    def _states_of(self, number: int, episode: Episode) -> list[Any]:
+        """The state at each frame of an episode. Raises RuntimeError where playing it again shows something else."""
+        if number not in self.states:
+            frame, _ = self.simulator.reset(seed=self.seed_of(number))
+            states = [self.simulator.save_state()]
+            for step, action in enumerate(episode.actions):
+                if not np.array_equal(frame, episode.frames[step]):
+                    raise RuntimeError(
+                        f"episode {number} played again shows another frame {step}: this simulator cannot be its own "
+                        "model"
+                    )
+                frame, *_ = self.simulator.step(action)
+                states.append(self.simulator.save_state())
+            self.states[number] = states
+        return self.states[number]
+
+
+@jax.jit
+def _compiled(policy: Policy, stacks_bshwc: Array, key: Array) -> Array:
+    return policy(stacks_bshwc, key)
+
+
+def _act(policy: Policy, stacks_bshwc: np.ndarray, key: Array) -> np.ndarray:
+    return clip_actions(np.asarray(_compiled(policy, stacks_bshwc, key)))
