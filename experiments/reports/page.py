@@ -218,10 +218,23 @@ def _training(lines: list[dict[str, Any]]) -> dict[str, list[Markup]]:
     return {title: curves for title, curves in groups.items() if curves}
 
 
+UNCOUNTED = "imagined/uncounted_agent_steps"
+BOUNDS = {
+    "simulator": "The simulator itself is the model here, and {} agent steps of it are in no budget: an upper bound, "
+    "not a result.",
+    "copy-last": "Imagination copies the last frame here: a lower bound, not a result.",
+}
+"""What is said of a run that imagines with a bound in place of a model, by its setting."""
+
+
 def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdict:
     line = latest(run.lines, f"model/mse_{other}")
     if not run.has_model:
         return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
+    if run.field("imagination") in BOUNDS:
+        spent = latest(run.lines, UNCOUNTED)
+        detail = BOUNDS[run.field("imagination")].format(0 if spent is None else round(spent[UNCOUNTED]))
+        return Verdict(question, None, "a diagnostic", detail)
     if line is None and run.error is not None:
         return Verdict(question, None, "no actions", "This model predicts without actions.")
     if line is None and run.learns_pictures_alone:

@@ -143,6 +143,14 @@ def test_what_a_user_typed_is_text_and_never_markup(tmp_path):
     assert "&lt;plate-slide&gt;" in html and "<plate-slide>" not in html
 
 
+def test_a_run_that_imagines_with_a_bound_is_marked_as_a_diagnostic(tmp_path):
+    for imagination, said in (("simulator", "0 agent steps of it are in no budget"), ("copy-last", "a lower bound")):
+        record = presets.get("debug").record()
+        record["mbpo"]["model"]["imagination"] = imagination
+        page = text(write_report([begun(tmp_path / imagination, record)]).read_text())
+        assert page.count("a diagnostic") == 2 and said in page
+
+
 def test_a_run_without_a_world_model_is_not_asked_for_one(tmp_path):
     page = text(write_report([begun(tmp_path / "a", Experiment(algorithm="drqv2", loop=Loop(None)))]).read_text())
     assert "no world model" in page and "not measured yet" not in page
