@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizer import OptimizerConfig, TokenizerConfig
 from tokenizer.config import architecture
@@ -100,6 +100,11 @@ class WorldModelConfig:
                 "decoding frames hides all other frames, has places of its own and no dropout: set frame_masking to 0, "
                 "place_embedding to False and dropout to 0"
             )
+
+    @property
+    def of_decoding(self) -> dict[str, Any]:
+        """The settings of how it learns that belong to its kind of decoding, and that the other kind refuses."""
+        return {name: getattr(self, name) for name in ("frame_masking", "frame_sample", "pixel_weight")}
 
     @property
     def trained_horizon(self) -> int:

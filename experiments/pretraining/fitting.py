@@ -55,7 +55,7 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     head = preset.world_model.transformer.reward_head
     parts["transformer"] = dataclasses.replace(parts["transformer"], action_size=actions, reward_head=head)
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
-        parts |= {"frame_masking": model.frame_masking, "frame_sample": model.frame_sample}
+        parts |= model.of_decoding
     return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)
 
 

@@ -81,8 +81,7 @@ def _with_model(experiment: Experiment, model: WorldModelConfig, typed: Collecti
         for part, config in of_model.items()
     }
     if model.transformer.decoding != algorithm.world_model.transformer.decoding:  # each learns in a way of its own
-        own = {name: getattr(model, name) for name in ("frame_masking", "frame_sample", "pixel_weight")}
-        parts |= {name: value for name, value in own.items() if prefix + name not in typed}
+        parts |= {name: value for name, value in model.of_decoding.items() if prefix + name not in typed}
     try:
         wanted = dataclasses.replace(algorithm.world_model, **parts)
         check_architecture(model, wanted)
