@@ -29,8 +29,10 @@ from experiments.evaluation.segments import (
     read_learned,
     read_recordings,
 )
+from experiments.reports.page import write_report
 from experiments.runs.outputs import check_output
 from experiments.runs.progress import ProgressDisplay
+from experiments.runs.run_folder import RunFolder
 from experiments.weights.bundled import load_model
 from experiments.weights.metric_weights import MetricWeightsError, perceptual_weights
 from world_model import WorldModelConfig
@@ -55,7 +57,12 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
         "--without", choices=("lpips", "fvd"), nargs="+", default=(), metavar="METRIC",
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
-    options = parser.parse_args(arguments)
+    options, run = parser.parse_args(arguments), None
+    if options.out is None:
+        run = RunFolder(options.model)
+        if not run.config.exists():
+            raise UsageError(f"{options.model} is no run, which has a place of its own: say where with --out FOLDER")
+        options.out = run.evaluation
     check_output(options.out, folder=True)
     model = load_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
@@ -73,6 +80,8 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     output.write(options.out, found, measured, segments, model.config.layout.frames_before)
     print(output.as_text(found))
     print(f"page: {options.out / 'evaluation.html'}")
+    if run is not None:
+        print(f"which is linked from {write_report([run])}")
     return 0
 
 
@@ -132,7 +141,10 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
         type=int,
         help="frames from one to the next of a segment; default: the run's own of its sets, 1 of others",
     )
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to write")
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=name == "predict",
+        help="the folder to write" + ("" if name == "predict" else "; default, of a run: its own folder evaluation"),
+    )  # fmt: skip
     parser.add_argument("--videos", type=int, help="segments, spread over the recordings")
     parser.add_argument("--horizon", type=int, help=f"frames to predict; default: {Protocol.horizon}")
     parser.add_argument("--temperature", type=float, help=f"0: the most likely; default: {Protocol.temperature:g}")

@@ -62,11 +62,7 @@ def read_table(path: str | os.PathLike, of: str = "mse") -> list[Row]:
     except ValueError as error:
         raise UsageError(f"{path} holds something that is no number: {error}") from error
     if not rows:
-        how = (
-            ""
-            if of == "mse"
-            else ": 'ivideogpt evaluate RUN --data SET --out RUN/evaluation' measures it for the table"
-        )
+        how = "" if of == "mse" else ": 'ivideogpt evaluate RUN --data SET' measures it for the table"
         raise UsageError(f"no run of {path} has a {measure.column}{how}")
     return rows
 

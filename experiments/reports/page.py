@@ -52,6 +52,7 @@ class Run:
     reconstructions: list[Clip]
     filmstrip: Clip | None
     sizes: dict[str, int]  # bytes by the first part of the path
+    evaluated: dict[str, Any]  # columns of `tables.read_evaluation`
 
     def field(self, name: str) -> Any:
         """A configuration value by the last part of its name, the least nested first; None where there is none."""
@@ -62,6 +63,15 @@ class Run:
     def trains_agent(self) -> bool:
         """Whether it acts, or else learns from data sets alone."""
         return "task" in self.config
+
+    @property
+    def measured(self) -> list[tuple[str, float, float]]:
+        """By which metric `ivideogpt evaluate` found how good the best of several samples is, and copying the last
+        frame; nothing where it was not run."""
+        found = [
+            (name, self.evaluated[f"best_{name}"], self.evaluated[f"copy_last_{name}"]) for name in tables.EVALUATED
+        ]
+        return [(METRIC_NAMES[name], best, copied) for name, best, copied in found if best != ""]
 
     @property
     def data(self) -> str:
@@ -172,6 +182,7 @@ def _run(folder: RunFolder, name: str) -> Run:
         reconstructions=_clips(folder.videos, record["config"], "reconstruction", "mp4"),
         filmstrip=strips[0] if strips else None,
         sizes=folder.sizes(),
+        evaluated=tables.read_evaluation(folder),
     )
 
 
@@ -218,6 +229,12 @@ def _training(lines: list[dict[str, Any]]) -> dict[str, list[Markup]]:
     return {title: curves for title, curves in groups.items() if curves}
 
 
+METRIC_NAMES = {
+    "mse": "mean squared error, lower is better",
+    "psnr": "PSNR in dB, higher is better",
+    "ssim": "SSIM, higher is better",
+    "lpips": "LPIPS, lower is better",
+}
 UNCOUNTED = "imagined/uncounted_agent_steps"
 BOUNDS = {
     "simulator": "The simulator itself is the model here, and {} agent steps of it are in no budget: an upper bound, "

@@ -67,7 +67,7 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
     if "task" in config:
         found = _find_agent_evaluations(lines)
     else:
-        found, last = _find_model_evaluations(lines), _read_evaluation(folder)
+        found, last = _find_model_evaluations(lines), read_evaluation(folder)
         found = [row | (last if row is found[-1] else dict.fromkeys(last, "")) for row in found]
     return [run | row | {"command": session["command"], "commit": session["commit"]} for row in found]
 
@@ -129,9 +129,9 @@ def _find_model_evaluations(lines: list[dict[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def _read_evaluation(folder: RunFolder) -> dict[str, Any]:
-    """What `ivideogpt evaluate RUN --out RUN/evaluation` found of a run's model; empty where it was not evaluated."""
-    path = folder.path / "evaluation" / "evaluation.json"
+def read_evaluation(folder: RunFolder) -> dict[str, Any]:
+    """What `ivideogpt evaluate RUN` found of a run's model; empty where it was not evaluated."""
+    path = folder.evaluation / "evaluation.json"
     try:
         found = json.loads(path.read_text()) if path.exists() else {"metrics": {}, "protocol": {"samples": ""}}
         samples = found["protocol"]["samples"]

@@ -4,6 +4,7 @@ config.yaml   the resolved configuration, the settings that were typed, and the 
               that worked in the folder
 metrics.jsonl checkpoints/ replay/ videos/ report.html
 model/        of a finished run that trains a world model: what `WorldModel.from_pretrained` reads
+evaluation/   what `ivideogpt evaluate RUN` found of it
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class RunFolder:
         self.videos = self.path / "videos"
         self.report = self.path / "report.html"
         self.model = self.path / "model"
+        self.evaluation = self.path / "evaluation"
 
     @contextlib.contextmanager
     def claim(

@@ -267,6 +267,20 @@ def run(model, many, store, tmp_path):
     return folder.path
 
 
+@pytest.mark.slow
+def test_of_a_run_it_lies_in_the_run_whose_page_shows_and_links_it(run, tmp_path, monkeypatch, capsys):
+    """Found by use, 21: the evaluation was not linked."""
+    quick = ["--horizon", "2", "--videos", "2", "--samples", "2", "--without", "lpips"]
+    code, said, error = command(monkeypatch, capsys, "evaluate", run, *quick)
+    assert code == 0, error
+    assert f"which is linked from {run / 'report.html'}" in said
+    page = (run / "report.html").read_text()
+    assert 'href="evaluation/evaluation.html"' in page and (run / "evaluation" / "evaluation.html").exists()
+    assert "PSNR in dB" in page and "LPIPS" not in page
+    code, _, error = command(monkeypatch, capsys, "evaluate", run / "model", *quick)
+    assert code == 2 and "say where with --out FOLDER" in error
+
+
 def held_out(folder, share) -> set[str]:
     names = Store(folder).names
     return {names[index] for index in members(names, "validation", share)}
