@@ -20,7 +20,8 @@ bundled-model: $(STAMP) renderer
 	$(VENV)/bin/ivideogpt pretrain tokenizer --preset laptop-frames --data data/metaworld/* --run-dir runs/bundled-tokenizer
 	$(VENV)/bin/ivideogpt pretrain transformer --preset laptop-frames --tokenizer runs/bundled-tokenizer \
 	  --data data/metaworld/* --run-dir runs/bundled
-	cp -r runs/bundled/model/tokenizer runs/bundled/model/transformer runs/bundled/model/world_model.json $(BUNDLED)
+	$(VENV)/bin/ivideogpt import-weights runs/bundled runs/bundled-float16 --dtype float16
+	cd runs/bundled-float16 && cp -r tokenizer transformer world_model.json ../../$(BUNDLED)
 
 # Everything: what continuous integration calls.
 test: lint docs renderer

@@ -12,7 +12,7 @@ import tempfile
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -33,6 +33,8 @@ TRANSFORMER_CONFIG = "transformer/config.json"
 FILES = (TOKENIZER, TOKENIZER_CONFIG, TRANSFORMER, TRANSFORMER_CONFIG, CONFIG)
 """All that is read of a model; the last is not in the published layout."""
 README = "README.md"
+DType = Literal["float32", "float16"]
+"""What the weights' files hold."""
 CHECKSUMS = "sha256"
 """Where world_model.json has the checksums of the weights' files, by their names."""
 
@@ -75,11 +77,12 @@ def save(
     config: WorldModelConfig,
     params: WorldModelParams,
     model_card: ModelCard = ModelCard(),
+    dtype: DType = "float32",
 ) -> None:
     """Write the whole folder beside its place, then move it there: a reader finds all of it or what was there before.
 
-    model_card: what its README.md says beside the configuration. A folder that is no world model is not replaced:
-    FileExistsError.
+    model_card: what its README.md says beside the configuration. dtype: float16 halves the files and rounds the weights,
+    which are read back as float32. A folder that is no world model is not replaced: FileExistsError.
     """
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and any(folder.iterdir()) and not (folder / TRANSFORMER).exists():
@@ -87,7 +90,7 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         new = pathlib.Path(beside, "new")
-        _write(new, config, params)
+        _write(new, config, params, dtype)
         (new / README).write_text(card.text(config, model_card))
         if folder.exists():
             # A folder cannot be exchanged in one move; the old one waits beside until the new one is in place.
@@ -95,7 +98,7 @@ def save(
         os.replace(new, folder)
 
 
-def _write(folder: pathlib.Path, config: WorldModelConfig, params: WorldModelParams) -> None:
+def _write(folder: pathlib.Path, config: WorldModelConfig, params: WorldModelParams, dtype: DType) -> None:
     vocabulary = config.layout.vocabulary
     documents = {
         TOKENIZER_CONFIG: published_tokenizer.from_config(config.tokenizer),
@@ -108,7 +111,8 @@ def _write(folder: pathlib.Path, config: WorldModelConfig, params: WorldModelPar
     for name in documents | tensors:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     for name, arrays in tensors.items():
-        save_file(arrays, folder / name, metadata={"format": "pt"})
+        rounded = {tensor: array.astype(dtype) for tensor, array in arrays.items()}
+        save_file(rounded, folder / name, metadata={"format": "pt"})
     checksums = {name: _checksum(folder / name) for name in tensors}
     documents[CONFIG] = dataclasses.asdict(config) | {CHECKSUMS: checksums}
     for name, document in documents.items():

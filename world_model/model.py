@@ -64,12 +64,15 @@ class WorldModel:
             config = dataclasses.replace(config, goal_conditioned=goal_conditioned)
         return cls(config, params)
 
-    def save(self, folder: str | os.PathLike[str], card: ModelCard = ModelCard()) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], card: ModelCard = ModelCard(), dtype: folders.DType = "float32"
+    ) -> None:
         """Write a folder that `from_pretrained` reads back bit for bit; all of it appears at once.
 
-        card: what its README.md says of data, licence and metrics.
+        card: what its README.md says of data, licence and metrics. dtype: float16 halves the files and rounds the
+        weights.
         """
-        folders.save(folder, self.config, self.params, card)
+        folders.save(folder, self.config, self.params, card, dtype)
 
     def push_to_hub(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from experiments.errors import UsageError
-from world_model import WorldModel, WorldModelConfig, card, pretrained
+from world_model import WorldModel, WorldModelConfig, card, folder, pretrained
 
 GOAL_NAME = "-goal-cond"
 """How the published names of goal-conditioned models end; nothing in their files says what they are."""
@@ -17,10 +17,11 @@ def import_weights(
     context_frames: int | None = None,
     action_size: int | None = None,
     goal_conditioned: bool = False,
+    dtype: folder.DType = "float32",
 ) -> WorldModelConfig:
     """Write what a published folder or hub name holds to `destination`, for another C or A where given.
 
-    goal_conditioned: the context begins with the goal; so it is, too, where the source's name ends with GOAL_NAME.
+    dtype: of the files' weights. goal_conditioned: the context begins with the goal; so it is, too, where the source's name ends with GOAL_NAME.
     The folder appears whole, after everything has been checked. Raises UsageError, in one sentence, otherwise.
     """
     try:
@@ -35,7 +36,7 @@ def import_weights(
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     try:
-        model.save(destination)
+        model.save(destination, dtype=dtype)
     except OSError as error:
         raise UsageError(str(error)) from error
     return model.config

@@ -81,6 +81,21 @@ def test_a_laptop_kind_of_model_is_read_back_too(tmp_path, config):
     _assert_equal(model, WorldModel.from_pretrained(tmp_path / "laptop"))
 
 
+def test_half_the_bytes_hold_the_same_model_rounded(model, saved, tmp_path, frames):
+    model.save(tmp_path / "half", dtype="float16")
+    sizes = [
+        sum(path.stat().st_size for path in folder.rglob("*.safetensors")) for folder in (saved, tmp_path / "half")
+    ]
+    assert 0.45 < sizes[1] / sizes[0] < 0.6
+    again = WorldModel.from_pretrained(tmp_path / "half")
+    assert again.config == model.config
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a, np.float16(b).astype(np.float32)), again.params, model.params
+    )
+    again.save(tmp_path / "again")
+    _assert_equal(WorldModel.from_pretrained(tmp_path / "again"), again)
+
+
 def test_the_tensors_have_the_published_names_and_shapes(config, saved):
     shapes = {name: tensor.shape for name, tensor in load_file(saved / TRANSFORMER).items()}
     assert shapes == {f"llm.{name}": shape for name, shape in PUBLISHED_NAMES.items()} | BESIDE
