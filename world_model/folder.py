@@ -81,8 +81,8 @@ def save(
 ) -> None:
     """Write the whole folder beside its place, then move it there: a reader finds all of it or what was there before.
 
-    model_card: what its README.md says beside the configuration. dtype: float16 halves the files and rounds the weights,
-    which are read back as float32. A folder that is no world model is not replaced: FileExistsError.
+    model_card: what its README.md says beside the configuration. dtype: float16 halves the files and rounds the
+    weights, which are read back as float32. A folder that is no world model is not replaced: FileExistsError.
     """
     folder = pathlib.Path(folder).absolute()
     if folder.exists() and any(folder.iterdir()) and not (folder / TRANSFORMER).exists():

@@ -21,8 +21,9 @@ def import_weights(
 ) -> WorldModelConfig:
     """Write what a published folder or hub name holds to `destination`, for another C or A where given.
 
-    dtype: of the files' weights. goal_conditioned: the context begins with the goal; so it is, too, where the source's name ends with GOAL_NAME.
-    The folder appears whole, after everything has been checked. Raises UsageError, in one sentence, otherwise.
+    dtype: of the files' weights. goal_conditioned: the context begins with the goal; so it is, too, where the source's
+    name ends with GOAL_NAME. The folder appears whole, after everything has been checked. Raises UsageError, in one
+    sentence, otherwise.
     """
     try:
         found = pretrained.find(source)
