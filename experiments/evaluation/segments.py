@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from experiments.data.recording import DataError, Recording, of_episode
 from experiments.data.segments import VALIDATION_SHARE, Split, members
 from experiments.data.shards import DESCRIPTION
 from experiments.data.store import Store
-from experiments.runs.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModelConfig, pad_actions
 
 Selection = Split | Literal["all"]
@@ -74,11 +75,27 @@ class Learned:
 
 def read_learned(run: pathlib.Path) -> Learned:
     """By the run's config.yaml. Raises RunFolderError."""
-    config = RunFolder(run).read()["config"]
-    parts = (
-        DatasetSpec(pathlib.Path(part["folder"]), part["weight"], part["step"]) for part in config.get("data") or ()
-    )
-    return Learned(tuple(parts), config.get("validation_share", VALIDATION_SHARE))
+    folder = RunFolder(run)
+    config = folder.read()["config"]
+    try:
+        parts = (_part(part) for part in config.get("data") or ())
+        return Learned(tuple(parts), _between(config.get("validation_share", VALIDATION_SHARE), 0, 1))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder.config} does not say what the run learned from ({error!r})") from error
+
+
+def _part(written: Mapping[str, Any]) -> DatasetSpec:
+    weight, step = _between(written["weight"], 0, math.inf), written["step"]
+    if not isinstance(step, int) or step < 1:
+        raise TypeError(f"step is {step!r}")
+    return DatasetSpec(pathlib.Path(written["folder"]), weight, step)
+
+
+def _between(value: float, low: float, high: float) -> float:
+    """A number of a configuration. Raises ValueError for one out of bounds, TypeError for something else."""
+    if not low <= value <= high:
+        raise ValueError(f"{value} is not between {low} and {high}")
+    return value
 
 
 def read_recordings(

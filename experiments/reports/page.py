@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from experiments.errors import UsageError
 from experiments.reports import adaptation, curves, plots, tables
-from experiments.runs.metrics_log import latest, read_metrics
+from experiments.reports.reading import read_run
+from experiments.runs.metrics_log import latest
 from experiments.runs.progress import counted, format_duration
 from experiments.runs.run_folder import RunFolder, flat, write_atomically
 
@@ -170,7 +171,8 @@ def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = N
 
 
 def _run(folder: RunFolder, name: str) -> Run:
-    record, lines = folder.read_current(), read_metrics(folder.metrics)
+    record, lines = read_run(folder)
+    tables.describe(folder, record)  # refuses a damaged configuration
     strips = _clips(folder.videos, record["config"], "imagination", "png")
     return Run(
         name=name,
@@ -248,9 +250,9 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
     line = latest(run.lines, f"model/mse_{other}")
     if not run.has_model:
         return Verdict(question, None, "no world model", "This algorithm learns from real frames alone.")
-    if run.field("imagination") in BOUNDS:
+    if (bound := BOUNDS.get(str(run.field("imagination")))) is not None:
         spent = latest(run.lines, UNCOUNTED)
-        detail = BOUNDS[run.field("imagination")].format(0 if spent is None else round(spent[UNCOUNTED]))
+        detail = bound.format(0 if spent is None else round(spent[UNCOUNTED]))
         return Verdict(question, None, "a diagnostic", detail)
     if line is None and run.error is not None:
         return Verdict(question, None, "no actions", "This model predicts without actions.")

@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from experiments.errors import UsageError
-from experiments.runs.metrics_log import latest, read_metrics
+from experiments.reports.reading import read_run
+from experiments.runs.metrics_log import latest
 from experiments.runs.run_folder import RunFolder, RunFolderError, flat
 
 AGENT = ("kind", "task", "algorithm", "preset", "seed", "pretrained", "settings")
@@ -54,22 +55,29 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
     """Every evaluation of a run: which run, when, what was measured, and what the world model was like then.
 
     Model columns are empty where it was not evaluated at that step. Raises RunFolderError where there is no run, where
-    an earlier version wrote it, and where its configuration or its evaluation is damaged.
+    an earlier version wrote it, and where its configuration or its evaluation is damaged, and MetricsError.
     """
-    record, lines = folder.read_current(), read_metrics(folder.metrics)
+    record, lines = read_run(folder)
     config, session = flat(record["config"]), record["sessions"][-1]
-    try:
-        run = (_describe_agent if "task" in config else _describe_training)(config) | {
-            "settings": as_words(record["settings"])
-        }
-    except KeyError as missing:
-        raise RunFolderError(f"{folder.config} is damaged: it has no {missing.args[0]}") from missing
+    run = describe(folder, record)
     if "task" in config:
         found = _find_agent_evaluations(lines)
     else:
         found, last = _find_model_evaluations(lines), read_evaluation(folder)
         found = [row | (last if row is found[-1] else dict.fromkeys(last, "")) for row in found]
     return [run | row | {"command": session["command"], "commit": session["commit"]} for row in found]
+
+
+def describe(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was, by the columns AGENT or TRAINING. Raises RunFolderError where its configuration is damaged."""
+    config = flat(record["config"])
+    try:
+        run = (_describe_agent if "task" in config else _describe_training)(config)
+    except KeyError as missing:
+        raise RunFolderError(f"{folder.config} is damaged: it has no {missing.args[0]}") from missing
+    except (TypeError, AttributeError) as error:
+        raise RunFolderError(f"{folder.config} is damaged: {error}") from error
+    return run | {"settings": as_words(record["settings"])}
 
 
 def as_words(settings: Mapping[str, Any]) -> str:
@@ -92,6 +100,9 @@ def _describe_agent(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_training(config: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("tokenizer.steps", "transformer.steps"):
+        if not isinstance(config[name], int):
+            raise TypeError(f"{name} is {config[name]!r}, no whole number")
     return {
         "kind": config["kind"],
         "beginning": find_beginning(config),

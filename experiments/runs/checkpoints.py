@@ -41,6 +41,13 @@ UNKNOWN = -math.inf
 ROOM = 4_000_000
 """Bytes that a checkpoint's own files take beside its arrays, at most."""
 
+DESCRIPTION = "_CHECKPOINT_METADATA"
+"""Of a checkpoint, orbax's own; nothing in it is needed to read the checkpoint."""
+DESCRIBED = dict.fromkeys(("init_timestamp_nsecs", "commit_timestamp_nsecs"), int) | dict.fromkeys(
+    ("item_handlers", "metrics", "performance_metrics", "custom_metadata"), dict
+)
+"""What it holds, and as what orbax insists on reading that."""
+
 UNFINISHED = ".orbax-checkpoint-tmp"
 """In the name of a folder that orbax is still writing."""
 
@@ -76,10 +83,10 @@ class Checkpoints:
         if not read_only:
             if hosts.is_first():
                 self._remove_parts()
-                self._check_scores(mend=True)
+                self._check_what_is_read_first(mend=True)
             hosts.wait_for_all("checkpoints")
         else:
-            self._check_scores(mend=False)
+            self._check_what_is_read_first(mend=False)
         policies = [LatestN(keep), BestN(get_metric_fn=_score, n=1)]
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -108,11 +115,12 @@ class Checkpoints:
             if UNFINISHED in place.name or (place.name.isdigit() and not _whole(place)):
                 shutil.rmtree(place)
 
-    def _check_scores(self, mend: bool) -> None:
-        """Orbax reads all scores when it opens the folder, and none of them decides how a run goes on."""
+    def _check_what_is_read_first(self, mend: bool) -> None:
+        """Orbax reads all scores and times when it opens the folder, and none of them decides how a run goes on."""
         for place in self.folder.glob("[0-9]*"):
             if place.name.isdigit() and _whole(place):
                 _check_score(place, mend)
+                _check_description(place, mend)
 
     def save(self, step: int, state: PyTree, extra: Mapping[str, Any], score: float | None = None) -> None:
         """Start writing checkpoint `step`. The state may be donated or changed as soon as this returns.
@@ -254,7 +262,7 @@ class Checkpoints:
 
 def _whole(place: pathlib.Path) -> bool:
     """Orbax renames a finished checkpoint into place; only a deletion cut short leaves less than this."""
-    return all((place / name).exists() for name in ("_CHECKPOINT_METADATA", "state", "table", "extra", "metrics"))
+    return all((place / name).exists() for name in (DESCRIPTION, "state", "table", "extra", "metrics"))
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -350,10 +358,25 @@ def _check_score(place: pathlib.Path, mend: bool) -> None:
     path = place / "metrics" / "metrics"
     try:
         float(json.loads(path.read_text())["score"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if not mend:
             raise DamagedCheckpointError(f"{path} is damaged ({_reason(error)})") from error
         write_atomically(path, json.dumps({"score": UNKNOWN}))
+
+
+def _check_description(place: pathlib.Path, mend: bool) -> None:
+    """Raise DamagedCheckpointError where orbax would raise errors of its own, or leave the description empty."""
+    path = place / DESCRIPTION
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind in DESCRIBED.items():
+            value = described.get(name)
+            if value is not None and (not isinstance(value, kind) or (isinstance(value, int) and abs(value) >= 2**63)):
+                raise ValueError(f"{name} is {str(value)[:40]}")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        if not mend:
+            raise DamagedCheckpointError(f"{path} is damaged ({_reason(error)})") from error
+        write_atomically(path, "{}")
 
 
 def _reason(error: BaseException | None) -> str:

@@ -93,8 +93,8 @@ def _parse(raw: bytes) -> dict[str, Any] | None:
     """A line with all its stamps; None where it is damaged."""
     try:
         line = json.loads(raw)
-        return line if all(isinstance(line[name], int | float) for name in STAMPS) else None
-    except (ValueError, KeyError, TypeError):
+        return line if all(math.isfinite(line[name]) for name in STAMPS) else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -22,6 +22,7 @@ from experiments.data.converters.source import (
 from experiments.data.converters.video import video_frames
 from experiments.data.packages import need
 from experiments.data.recording import DataError, Recording, make_recording
+from experiments.errors import UsageError
 
 SUFFIXES = (".hdf5", ".h5")
 LARGE = 2**28
@@ -64,7 +65,9 @@ def _list_demonstrations(path: pathlib.Path) -> Sequence[str]:
     try:
         with need("h5py").File(path) as file:
             return sorted(_follow(file, "data"), key=lambda name: (len(name), name))
-    except (OSError, KeyError, DataError):
+    except UsageError:  # the package is missing
+        raise
+    except Exception:  # the package has an error of its own for each kind of damage
         return ("",)
 
 

@@ -72,7 +72,7 @@ def _read_info(source: pathlib.Path) -> dict[str, Any]:
         info["features"] = {name: {"dtype": feature["dtype"]} for name, feature in info["features"].items()}
     except FileNotFoundError:
         raise DataError(f"{source} is no LeRobot data set: it lacks meta/info.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is damaged ({error})") from None
     if not version.startswith(("v2.", "v3.")):
         raise DataError(f"{source} is a LeRobot data set of version {version}; versions 2 and 3 are read")

@@ -23,7 +23,7 @@ from experiments.evaluation import protocol
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
 from experiments.pretraining import config as presets
-from experiments.runs.run_folder import RunFolder
+from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModel
 
 PROTOCOL = Protocol(videos=3, samples=4, horizon=2, batch=6)
@@ -301,6 +301,28 @@ def recordings_of(names) -> set[str]:
 
 def test_a_run_says_what_it_learned_from(run, many, store):
     assert read_learned(run) == Learned((DatasetSpec(many, step=2), DatasetSpec(store, 0.5)), 0.3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": [{"folder": "set", "weight": 1.0}]},
+        {"data": [{"folder": None, "weight": 1.0, "step": 1}]},
+        {"data": [{"folder": "set", "weight": "much", "step": 1}]},
+        {"data": [{"folder": "set", "weight": 1.0, "step": 0.5}]},
+        {"data": ["set"]},
+        {"data": 3},
+        {"validation_share": float("nan")},
+        {"validation_share": []},
+    ],
+)
+def test_a_damaged_list_of_what_a_run_learned_from_is_one_sentence(tmp_path, changes):
+    """It was a traceback."""
+    folder = RunFolder(tmp_path)
+    with folder.claim({"data": [], "validation_share": 0.1} | changes):
+        pass
+    with pytest.raises(RunFolderError, match=r"config\.yaml does not say what the run learned from \("):
+        read_learned(tmp_path)
 
 
 @pytest.mark.parametrize("named", ["run", "its model"])

@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+import yaml
 from noise_data import write_set
 
 from agent.events import Clock
@@ -138,6 +139,63 @@ def test_a_damaged_run_is_refused_in_a_sentence_that_names_the_file(tmp_path):
         (run.path / "evaluation" / "evaluation.json").write_text(text)
         with pytest.raises(RunFolderError, match=r"evaluation\.json is damaged: 'ivideogpt evaluate"):
             tables.rows(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda record: record["sessions"][0].pop("commit"), "a session has version, command, started and commit"),
+        (lambda record: record["sessions"].append(None), "a session has version"),
+        (lambda record: record["sessions"][0].update(started=3), "a session has version"),
+        (lambda record: record["config"].update(data="reach"), "string indices must be integers"),
+        (lambda record: record["config"].update(data=[{"folder": None}]), "not NoneType"),
+        (
+            lambda record: record["config"]["tokenizer"].update(steps="text"),
+            "tokenizer.steps is 'text', no whole number",
+        ),
+    ],
+)
+def test_a_configuration_of_other_kinds_of_values_is_refused_by_tables_and_pages(tmp_path, ivideogpt, change, fault):
+    run = write_training(tmp_path / "run")
+    record = run.read()
+    change(record)
+    run.config.write_text(yaml.safe_dump(record))
+    for words in ((), ("--csv", tmp_path / "table.csv")):
+        said = ivideogpt("report", run.path, *words).sentence
+        assert said.startswith(f"ivideogpt: {run.config} is damaged: ") and fault in said
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ({"eval/success": 0.5, "eval/episodes": 20}, "it has eval/success and no eval/return"),
+        ({"eval/success": None, "eval/return": 1.0}, "eval/success is nan, no number"),
+        ({"agent/critic_loss": "text"}, "agent/critic_loss is 'text', no number"),
+        ({"agent/critic_loss": 10**400}, "agent/critic_loss is 1000"),
+        ({"outlier/value": {"a": 1}}, "outlier/value is {'a': 1}, no number"),
+        ({"model/mse_copy_last": 0.1}, "it has model/mse_copy_last and no model/mse_imagined"),
+        ({"model/mse_imagined_by_horizon": 0.1}, "model/mse_imagined_by_horizon is 0.1, no list of numbers"),
+        ({"model/mse_imagined_by_horizon": [0.1, []]}, "no list of numbers"),
+        ({"state_fingerprint": 3}, "state_fingerprint is 3, no text"),
+    ],
+)
+def test_a_line_that_cannot_be_drawn_is_named_by_tables_and_pages(tmp_path, ivideogpt, line, fault):
+    run = write_run(tmp_path / "run", presets.get("debug").record())
+    stamps = {"agent_steps": 1, "env_steps": 2, "wall_seconds": 3.0}
+    with open(run.metrics, "a") as file:
+        file.write(json.dumps(stamps | line) + "\n")
+    for words in ((), ("--csv", tmp_path / "table.csv")):
+        said = ivideogpt("report", run.path, *words).sentence
+        assert f"{run.metrics}, line 2 is damaged (" in said and fault in said
+
+
+def test_an_evaluation_of_a_model_says_after_how_many_updates(tmp_path, ivideogpt):
+    run = write_run(
+        tmp_path / "run",
+        TRAINING | {"kind": "finetune", "tokenizer": {"steps": 1}, "transformer": {"steps": 1}},
+        lines=[{"validation/tokenizer/future_mse": 0.1}],
+    )
+    assert "line 1 is damaged (it has no updates)" in ivideogpt("report", run.path).sentence
 
 
 def test_a_run_of_an_earlier_version_has_no_table_and_no_page(tmp_path, capsys):

@@ -298,7 +298,7 @@ def test_a_checkpoint_of_an_earlier_version_has_no_checksums_and_is_read(tmp_pat
         assert_same(checkpoints.restore(states(0)).state, states(1))
 
 
-@pytest.mark.parametrize("content", [b"", b'{"sc', b"[]", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"sc', b"[]", b"\xff\xfe", b'{"score": 1%s}' % (b"0" * 400)])
 def test_a_score_that_cannot_be_read_is_unknown_and_the_checkpoint_stays(tmp_path, content):
     """Fault 8: it ended in a JSONDecodeError."""
     with Checkpoints(tmp_path) as checkpoints:
@@ -308,4 +308,27 @@ def test_a_score_that_cannot_be_read_is_unknown_and_the_checkpoint_stays(tmp_pat
         Checkpoints(tmp_path, read_only=True)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.best_step() is None
+        assert_same(checkpoints.restore(states(0)).state, states(1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"\xff\xfe",
+        b'{"init_timestamp_nsecs": {}}',
+        b'{"commit_timestamp_nsecs": 1%s}' % (b"0" * 40),
+        b'{"metrics": 3}',
+        b'{"item_handlers": []}',
+    ],
+)
+def test_a_description_that_cannot_be_read_is_left_empty_and_the_checkpoint_stays(tmp_path, content):
+    """It ended in an error of orbax's own."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, states(1), {}, 0.5)
+    (tmp_path / "1" / "_CHECKPOINT_METADATA").write_bytes(content)
+    with pytest.raises(CheckpointError, match="_CHECKPOINT_METADATA is damaged"):
+        Checkpoints(tmp_path, read_only=True)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step() == 1
         assert_same(checkpoints.restore(states(0)).state, states(1))

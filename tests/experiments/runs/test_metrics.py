@@ -93,7 +93,8 @@ def test_numbers_of_any_library_are_written_and_infinite_ones_are_null(tmp_path)
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "m"
     write(path, 1, 2)
-    for bad in (b"nonsense\n", b"[1]\n", b'{"loss": 1}\n'):
+    stamps = [b'{"agent_steps": %s, "env_steps": 1, "wall_seconds": 1}\n' % n for n in (b"NaN", b"1e999", b"9" * 400)]
+    for bad in (b"nonsense\n", b"[1]\n", b'{"loss": 1}\n', b"[" * 10**5 + b"\n", *stamps):
         path.write_bytes(bad.join(line + b"\n" for line in path.read_bytes().splitlines()[:1]) + bad + b"{}\n")
         with pytest.raises(MetricsError, match="m, line 2 is damaged"):
             read_metrics(path)

@@ -33,6 +33,14 @@ def test_demonstrations_are_read_in_their_order_and_broken_ones_named(converted,
     assert [name for name, _ in store.skipped] == ["demos.hdf5/demo_11", "other.hdf5/"]
 
 
+def test_a_file_whose_list_of_demonstrations_is_damaged_is_one_broken_episode(converted, vp2):
+    """It was a traceback: the package says so by a RuntimeError."""
+    content = (vp2 / "demos.hdf5").read_bytes()
+    (vp2 / "damaged.hdf5").write_bytes(content.replace(b"SNOD", b"XXXX"))
+    store = converted("vp2", vp2)
+    assert len(store) == 2 and "damaged.hdf5/" in dict(store.skipped)
+
+
 def test_another_camera_must_be_there(converted, vp2):
     with pytest.raises(DataError, match="no camera front_image among agentview_shift_2_image"):
         converted("vp2", vp2, image_key="front_image")

@@ -202,3 +202,11 @@ def test_a_damaged_list_of_episodes_is_one_sentence(converted, version_2, conten
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(DataError, match="its list of episodes is damaged"):
         converted("lerobot", version_2)
+
+
+@pytest.mark.parametrize("total", [float("inf"), float("nan"), "many", None, []])
+def test_a_count_of_episodes_that_is_none_is_one_sentence(converted, version_2, total):
+    """An infinite one was a traceback."""
+    change_info(version_2, total_episodes=total)
+    with pytest.raises(DataError, match=r"info\.json is damaged"):
+        converted("lerobot", version_2)
