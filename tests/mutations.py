@@ -5,7 +5,8 @@
 A damaged file is refused in one sentence, or it is read as it was; what others wrote, and what people may edit, may
 also be read as something else. Anything besides is a fault, which `--only` repeats: an error with a traceback, more
 than 10 seconds, more memory than twice the files and 500 MB, a change of our own files that nobody noticed. Each
-reader works in a process of its own, forked from one in which JAX has never begun.
+reader works in a process of its own, forked from one in which JAX has never begun. The
+files of a checkpoint have other names each time, so that the same number may damage another one of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import select
 import shutil
@@ -245,7 +247,7 @@ def _place_of(error: BaseException) -> str:
     return place
 
 
-def in_child(read: Callable[[], Any], seconds: float = SECONDS) -> Outcome:
+def in_child(read: Callable[[], Any], seconds: float) -> Outcome:
     """Read in a process of its own, which is killed where it takes longer."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -290,22 +292,22 @@ def _answer(read: Callable[[], Any], writing: int) -> None:
 class Originals:
     """An original of each kind, made when it is first asked for; what a reader takes of it, and in how much memory."""
 
-    def __init__(self, kinds: Mapping[str, Kind], folder: pathlib.Path):
-        self._kinds, self._folder = kinds, folder
+    def __init__(self, kinds: Mapping[str, Kind], folder: pathlib.Path, seconds: float):
+        self._kinds, self._folder, self._seconds = kinds, folder, seconds
+        self._made: dict[Callable[[pathlib.Path], None], pathlib.Path] = {}
         self._read: dict[str, Outcome] = {}
-        self._idle = in_child(lambda: None).bytes
-
-    def place(self, name: str) -> pathlib.Path:
-        return self._folder / name
+        self._idle = in_child(lambda: None, 60).bytes
 
     def whole(self, name: str) -> Outcome:
         """What is read of the original, for comparison."""
         if name not in self._read:
-            kind, place = self._kinds[name], self.place(name)
-            place.mkdir(parents=True)
-            made = in_child(lambda: kind.make(place), seconds=300)
-            if made.name != "same":
-                raise RuntimeError(f"no original of '{name}': {made.detail}")
+            kind = self._kinds[name]
+            if kind.make not in self._made:
+                place = self._made[kind.make] = self._folder / name
+                place.mkdir()
+                made = in_child(lambda: kind.make(place), seconds=300)
+                if made.name != "same":
+                    raise RuntimeError(f"no original of '{name}': {made.detail}")
             self._read[name] = self._on_a_copy(name, lambda copy: in_child(lambda: kind.read(copy), seconds=60))
             if self._read[name].name != "same":
                 raise RuntimeError(f"the original of '{name}' is not read: {self._read[name].detail}")
@@ -321,7 +323,7 @@ class Originals:
             path = rng.choice([path for path in found if path.stat().st_size])
             size = sum(path.stat().st_size for path in copy.rglob("*") if path.is_file())
             how = f"{mutate(path, rng)} of {path.relative_to(copy)}"
-            return how, self._judge(in_child(lambda: self._kinds[name].read(copy)), whole, size)
+            return how, self._judge(in_child(lambda: self._kinds[name].read(copy), self._seconds), whole, size)
 
         return self._on_a_copy(name, judge)
 
@@ -335,7 +337,7 @@ class Originals:
     def _on_a_copy(self, name: str, use: Callable[[pathlib.Path], Any]) -> Any:
         with tempfile.TemporaryDirectory(dir=self._folder) as beside:
             copy = pathlib.Path(beside, "copy")
-            shutil.copytree(self.place(name), copy)
+            shutil.copytree(self._made[self._kinds[name].make], copy)
             return use(copy)
 
 
@@ -365,15 +367,20 @@ class Findings:
         return "\n".join([*lines, "", f"{len(self.faults)} faults", *self.faults])
 
 
-def run(kinds: Mapping[str, Kind], count: int, seed: int, only: str | None = None) -> Findings:
-    """Damage originals of these kinds in turn, `count` times in all; `only` KIND:NUMBER, that one alone."""
+def run(
+    kinds: Mapping[str, Kind], count: int, seed: int, only: str | None = None, seconds: float = SECONDS
+) -> Findings:
+    """Damage originals of these kinds in turn, `count` times in all; `only` KIND:NUMBER, that one alone.
+
+    seconds: how long a reader may take.
+    """
     names, findings = list(kinds), Findings()
     todo = [(names[number % len(names)], number // len(names)) for number in range(count)]
     if only is not None:
         name, _, number = only.partition(":")
         todo = [(name, int(number))]
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder, ProgressDisplay() as display:
-        originals = Originals(kinds, pathlib.Path(folder))
+        originals = Originals(kinds, pathlib.Path(folder), seconds)
         for done, (name, number) in enumerate(todo, 1):
             findings.add(kinds, name, number, *originals.damage(name, number, seed))
             display.update(Progress("mutations", done, len(todo), {"faults": len(findings.faults)}))
@@ -389,7 +396,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="repeat this mutation alone, with the same --seed")
     options = parser.parse_args(arguments)
-    kinds = {name: KINDS[name] for name in options.kinds or KINDS}
+    if options.only and not re.fullmatch(rf"({'|'.join(KINDS)}):\d+", options.only):
+        parser.error(f"--only {options.only} is no KIND:NUMBER")
+    names = [options.only.partition(":")[0]] if options.only else options.kinds or KINDS
+    kinds = {name: KINDS[name] for name in names}
     findings = run(kinds, options.count, options.seed, options.only)
     print(findings.as_text(kinds))
     return 1 if findings.faults else 0
