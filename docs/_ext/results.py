@@ -160,6 +160,24 @@ def last_errors(rows: list[Row]) -> str:
     return _table(head, lines)
 
 
+def training_errors(rows: list[Row]) -> str:
+    """Of a training: the errors on held-out recordings at each evaluation of the world model."""
+    head = ("updates", "minutes", "imagined", "copy-last", "shuffled actions")
+    measured = sorted((row for row in rows if row["mse_imagined"]), key=lambda row: int(row["updates"]))
+    return _table(head, [[row["updates"], f"{float(row['wall_seconds']) / 60:.0f}", *_errors(row)] for row in measured])
+
+
+def horizons(rows: list[Row]) -> str:
+    """Of one model: its errors over futures of several lengths."""
+    head = ("frames ahead", "imagined", "copy-last", "shuffled actions", "imagined over copy-last")
+    lines = []
+    for row in rows:
+        settings = dict(setting.split("=") for setting in row["settings"].split())
+        share = float(row["mse_imagined"]) / float(row["mse_copy_last"])
+        lines.append((int(settings.get("horizon", 10)), [*_errors(row), f"{share:.2f}"]))
+    return _table(head, [[f"{horizon}", *errors] for horizon, errors in sorted(lines)])
+
+
 KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-and-last": first_and_last,
     "every-evaluation": every_evaluation,
@@ -168,4 +186,6 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "solved-runs": solved_runs,
     "adaptation": adaptation,
     "last-errors": last_errors,
+    "training-errors": training_errors,
+    "horizons": horizons,
 }
