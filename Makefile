@@ -42,6 +42,11 @@ test-parity: $(STAMP) $(PARITY)/installed
 	$(PARITY)/bin/python tests/parity/make_golden.py --check
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= $(VENV)/bin/python -m pytest tests/parity
 
+# 2500 damaged files against the readers, about a quarter of an hour: none may hang, end in a traceback or be believed.
+.PHONY: mutations
+mutations: $(STAMP)
+	PYTHONPATH=. $(VENV)/bin/python tests/mutations.py
+
 # The pages of docs/, with warnings as errors: open docs/_build/html/index.html. They load nothing from elsewhere.
 .PHONY: docs
 docs: $(STAMP)

@@ -1,12 +1,12 @@
 """Files damaged at random, and how the readers take it:
 
-    python tests/mutations.py [--count 2500] [--seed 0] [--kinds KIND ...] [--only KIND:NUMBER]
+    PYTHONPATH=. python tests/mutations.py [--count 2500] [--seed 0] [--kinds KIND ...] [--only KIND:NUMBER]
 
 A damaged file is refused in one sentence, or it is read as it was; what others wrote, and what people may edit, may
 also be read as something else. Anything besides is a fault, which `--only` repeats: an error with a traceback, more
 than 10 seconds, more memory than twice the files and 500 MB, a change of our own files that nobody noticed. Each
-reader works in a process of its own, forked from one in which JAX has never begun. The
-files of a checkpoint have other names each time, so that the same number may damage another one of them.
+reader works in a process of its own, forked from one in which JAX has never begun. The files of a checkpoint have other
+names each time, so that the same number may damage another one of them. `make mutations` runs all.
 """
 
 from __future__ import annotations
