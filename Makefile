@@ -6,7 +6,8 @@ STAMP := $(VENV)/installed
 
 .PHONY: demo bundled-model test test-fast test-parity lint renderer lock clean
 
-# `make demo DEMO=--from-scratch` begins with a random world model instead of the one that comes with the project.
+# `make demo DEMO="--from-scratch --mbpo.model.initial-tokenizer-updates 450"` begins with a random world model instead of the
+# one that comes with the project.
 demo: $(STAMP) renderer
 	$(VENV)/bin/ivideogpt train --preset demo --task handle-press --run-dir runs/demo $(DEMO)
 

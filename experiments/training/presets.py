@@ -170,10 +170,15 @@ def _demo(laptop: Preset) -> Preset:
     model = dataclasses.replace(
         algorithm.model,
         start_agent_steps=1000,
-        initial_tokenizer_updates=450,
-        initial_transformer_updates=900,
+        initial_tokenizer_updates=0,
+        initial_transformer_updates=450,
         transformer_every_env_steps=8,
+        transformer_batch=16,
+        temperature=0.0,
     )
+    # At the rate of pre-training a few episodes would undo more than they teach.
+    slower = dataclasses.replace(algorithm.world_model.transformer_optimizer, learning_rate=3e-4)
+    world_model = dataclasses.replace(algorithm.world_model, transformer_optimizer=slower)
     schedule = dataclasses.replace(
         run.schedule, agent_steps=1600, random_agent_steps=1000, evaluate_every_agent_steps=1600
     )
@@ -182,15 +187,17 @@ def _demo(laptop: Preset) -> Preset:
         preset="demo",
         pretrained="laptop-metaworld",
         schedule=schedule,
-        algorithm=dataclasses.replace(algorithm, model=model),
+        algorithm=dataclasses.replace(algorithm, world_model=world_model, model=model),
     )
     return dataclasses.replace(laptop, experiment=demo)
 
 
 DEMO = _demo(LAPTOP)
-"""`laptop` with less training, from the world model that comes with the project: ten minutes on two CPU cores.
+"""An agent of `laptop` size taught by the world model that comes with the project, which only learns the task's rewards
+and looks: ten minutes on two CPU cores. From nothing, the tokenizer has to learn, too:
 
-    ivideogpt train --preset demo [--from-scratch]
+    ivideogpt train --preset demo
+    ivideogpt train --preset demo --from-scratch --mbpo.model.initial-tokenizer-updates 450
 """
 
 DEBUG_AGENT = DrQv2Config(
