@@ -170,7 +170,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
     WorldModel.init(config, jax.random.key(0)).save(tmp_path / "model")
     (code,) = blocks(README, "python")
     for shown, small_one in {
-        "experiments/models/laptop-metaworld": str(tmp_path / "model"),
+        "laptop-metaworld": str(tmp_path / "model"),
         "64, 64, 3": "16, 16, 3",
         "(1, 4, 4)": "(1, 4, 3)",
         "(1, 4), minval": "(1, 3), minval",
