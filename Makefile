@@ -46,7 +46,7 @@ test-parity: $(STAMP) $(PARITY)/installed
 # 2500 damaged files against the readers, about a quarter of an hour: none may hang, end in a traceback or be believed.
 .PHONY: mutations
 mutations: $(STAMP)
-	PYTHONPATH=. $(VENV)/bin/python tests/mutations.py
+	$(VENV)/bin/python tests/mutations.py
 
 # The pages of docs/, with warnings as errors: open docs/_build/html/index.html. They load nothing from elsewhere.
 .PHONY: docs

@@ -1,6 +1,6 @@
 """Files damaged at random, and how the readers take it:
 
-    PYTHONPATH=. python tests/mutations.py [--count 2500] [--seed 0] [--kinds KIND ...] [--only KIND:NUMBER]
+    python tests/mutations.py [--count 2500] [--seed 0] [--kinds KIND ...] [--only KIND:NUMBER]
 
 A damaged file is refused in one sentence, or it is read as it was; what others wrote, and what people may edit, may
 also be read as something else. Anything besides is a fault, which `--only` repeats: an error with a traceback, more
@@ -34,6 +34,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+
+# The folder of this script has a folder `experiments`, too, which is not the project's.
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from agent.events import Progress
 from experiments.runs.progress import ProgressDisplay

@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_one_sentence(data, config, tmp_path, monkeypatch, 
     code, said = command(monkeypatch, capsys, "pretrain", "transformer", *on)
     assert code == 2 and "--tokenizer FOLDER" in said
     code, said = command(monkeypatch, capsys, "finetune", tmp_path / "nowhere", *on)
-    assert code == 2 and "no such folder, nor a bundled checkpoint" in said
+    assert code == 2 and "no such folder, no bundled checkpoint" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", *on[:-1], "debgu")
     assert code == 2 and "did you mean debug" in said
     code, said = command(monkeypatch, capsys, "pretrain", "tokenizer", "--data", tmp_path / "no set", *on[2:])
