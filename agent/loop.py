@@ -71,7 +71,7 @@ class Inputs:
     held_out: Sequence[Episode] = ()  # only measure a world model
     pretrained: WorldModelParams | None = None  # what a world model starts from instead of random weights
     perceptual: PerceptualWeights | None = None  # of LPIPS, where a tokenizer's config asks for that loss
-    another: Callable[[], Settable] | None = None  # makes a second simulator, for one that is to be its own model
+    second_simulator: Callable[[], Settable] | None = None  # makes one, where the simulator is to be its own model
 
 
 class AlgorithmConfig(Protocol):

@@ -72,6 +72,10 @@ class CopyLast:
         return Rollouts(np.stack(frames, axis=1), np.stack(actions, axis=1), rewards)
 
 
+REMEMBERED = 100
+"""Episodes whose states a simulator as model keeps, the newest played: a state of Meta-World takes about six kilobytes."""
+
+
 class SimulatorModel:
     """What really follows: a simulator of its own, set to the state of the context.
 
@@ -90,7 +94,6 @@ class SimulatorModel:
         stacks = contexts.stacks_bshwc
         where = zip(contexts.numbers_b, contexts.episodes, contexts.steps_b, strict=True)
         states = [self._states_of(int(number), episode)[int(step)] for number, episode, step in where]
-        self.states = {number: self.states[number] for number in set(map(int, contexts.numbers_b))}
         frames, actions, rewards = [], [], []
         for k in range(horizon):
             actions.append(_act(policy, stacks, jax.random.fold_in(key, k)))
@@ -120,6 +123,9 @@ class SimulatorModel:
                 frame, *_ = self.simulator.step(action)
                 states.append(self.simulator.save_state())
             self.states[number] = states
+            if len(self.states) > REMEMBERED:
+                del self.states[next(iter(self.states))]
+            return states
         return self.states[number]
 
 

@@ -138,10 +138,12 @@ class MBPO(DrQv2):
         if schedule.imagination == "copy-last":
             return CopyLast()
         if schedule.imagination == "simulator":
-            if inputs.another is None:
-                raise ValueError("imagination by the simulator needs a second simulator: give inputs.another")
+            if inputs.second_simulator is None:
+                raise ValueError("imagination by the simulator needs a second simulator: give inputs.second_simulator")
             first = self.demonstrations
-            return SimulatorModel(inputs.another(), lambda number: self._episode_seed("episode", number - first))
+            return SimulatorModel(
+                inputs.second_simulator(), lambda number: self._episode_seed("episode", number - first)
+            )
         model = self.config.world_model
         return LearnedModel(model, schedule.temperature, schedule.top_k, schedule.rollout_max_batch)
 

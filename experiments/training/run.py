@@ -74,8 +74,8 @@ def train(
         held_out = [] if wanted is None else collector.held_out(recorded)
         pretrained = None if model is None or wanted is None else starting_params(model, wanted)
         with contextlib.closing(_simulators(experiment, env)) as envs:
-            own = functools.partial(make_simulator, experiment.task, experiment.render_quality, facts.resolution)
-            inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, own)
+            second = functools.partial(make_simulator, experiment.task, experiment.render_quality, facts.resolution)
+            inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, second)
             loop = make_loop(experiment.algorithm, experiment.schedule, inputs)
             score = _resume(loop, checkpoints, folder, display, restart)
             _record_all(loop, Recorder(folder, checkpoints, display, score), stop)

@@ -136,7 +136,7 @@ def test_a_simulator_that_shows_something_else_again_is_refused():
 @pytest.mark.parametrize("imagination", ["simulator", "copy-last"])
 def test_a_run_with_a_bound_as_model_resumes_bit_for_bit_and_has_no_model_of_its_own(tmp_path, imagination):
     def make(folder):
-        return MBPO(settings(imagination), SCHEDULE, Inputs(Dot(16), [], 0, folder, another=lambda: Dot(16)))
+        return MBPO(settings(imagination), SCHEDULE, Inputs(Dot(16), [], 0, folder, second_simulator=lambda: Dot(16)))
 
     whole = make(tmp_path / "whole")
     safe_points, finished = whole_run(whole)
