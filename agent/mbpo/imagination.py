@@ -73,7 +73,7 @@ class CopyLast:
 
 
 REMEMBERED = 100
-"""Episodes whose states a simulator as model keeps, the newest played: a state of Meta-World takes about six kilobytes."""
+"""Episodes whose states a simulator as model keeps, the newest played; a state of Meta-World takes six kilobytes."""
 
 
 class SimulatorModel:
