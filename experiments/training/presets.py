@@ -194,7 +194,7 @@ def _demo(laptop: Preset) -> Preset:
 
 DEMO = _demo(LAPTOP)
 """An agent of `laptop` size taught by the world model that comes with the project, which only learns the task's rewards
-and looks: five minutes on two CPU cores. From nothing, the tokenizer has to learn, too:
+and looks: three minutes on two CPU cores. From nothing, the tokenizer has to learn, too:
 
     ivideogpt train --preset demo
     ivideogpt train --preset demo --from-scratch --mbpo.model.initial-tokenizer-updates 450
