@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.data.converters.isolation import IsolatedReader
 from experiments.data.converters.source import (
     ConvertOptions,
     EpisodeRef,
@@ -38,11 +39,15 @@ def open_vp2(source: pathlib.Path, options: ConvertOptions) -> Source:
 
     Train and validation become one data set. Links to other files are not followed.
     """
-    names = [(path, demo) for path in find_files(source, SUFFIXES) for demo in _list_demonstrations(path)]
+    reader = IsolatedReader()
+    names = [(path, demo) for path in find_files(source, SUFFIXES) for demo in _list_demonstrations(reader, path)]
     return Source(
         len(names),
         (
-            EpisodeRef(f"{name_of(path, source)}/{demo}", functools.partial(_read_vp2, path, demo, options))
+            EpisodeRef(
+                f"{name_of(path, source)}/{demo}",
+                functools.partial(reader.read, path, functools.partial(_read_vp2, path, demo, options)),
+            )
             for path, demo in names
         ),
     )
@@ -53,22 +58,32 @@ def open_robonet(source: pathlib.Path, options: ConvertOptions) -> Source:
 
     Links to other files are not followed.
     """
-    found = find_files(source, SUFFIXES)
+    reader, found = IsolatedReader(), find_files(source, SUFFIXES)
     return Source(
         len(found),
-        (EpisodeRef(name_of(path, source), functools.partial(_read_robonet, path, options)) for path in found),
+        (
+            EpisodeRef(
+                name_of(path, source),
+                functools.partial(reader.read, path, functools.partial(_read_robonet, path, options)),
+            )
+            for path in found
+        ),
     )
 
 
-def _list_demonstrations(path: pathlib.Path) -> Sequence[str]:
+def _list_demonstrations(reader: IsolatedReader, path: pathlib.Path) -> Sequence[str]:
     """Names in the order of their numbers. A file that cannot be opened stands for one broken episode."""
     try:
-        with need("h5py").File(path) as file:
-            return sorted(_follow(file, "data"), key=lambda name: (len(name), name))
+        return reader.read(path, functools.partial(_demonstrations, path))
     except UsageError:  # the package is missing
         raise
     except Exception:  # the package has an error of its own for each kind of damage
         return ("",)
+
+
+def _demonstrations(path: pathlib.Path) -> Sequence[str]:
+    with need("h5py").File(path) as file:
+        return sorted(_follow(file, "data"), key=lambda name: (len(name), name))
 
 
 def _read_vp2(path: pathlib.Path, demo: str, options: ConvertOptions) -> Recording:
