@@ -8,11 +8,13 @@ from collections.abc import Callable
 import jax
 from jax import Array
 
-from agent.drqv2.learner import DrQv2Config, DrQv2Parameters, as_channels, explore
+from agent.drqv2.learner import DrQv2Config, DrQv2Parameters, Policy, as_channels, explore
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def act(config: DrQv2Config, parameters: DrQv2Parameters, stacks_nshwc: Array, std: Array, key: Array) -> Array:
+def act(
+    config: DrQv2Config, parameters: DrQv2Parameters | Policy, stacks_nshwc: Array, std: Array, key: Array
+) -> Array:
     """Actions [N, A] in [-1, 1] for the newest frames, uint8 [N, stack, H, W, 3]; std 0 is the mean action."""
     return explore(config, parameters, as_channels(stacks_nshwc), std, key)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -41,6 +42,7 @@ class DrQv2Config:
     noise_clip: float = 0.3
     updates_per_agent_step: int = 2
     initial_updates: int = 0  # on the episodes there are when the random steps end
+    actor_average: float | None = None  # decay of an average of all actors, by which evaluations act; None: the newest
     reward_scale: float = 1.0
     demonstration_share: float = 0.0  # of a real batch (Ball et al., 2023)
     behaviour_cloning: float = 0.0  # weight of the squared distance to demonstrated actions, at agent step 0
@@ -53,7 +55,7 @@ class DrQv2Config:
         require_at_least(0, self, "weight_decay", "shift_pixels", "noise_start", "noise_end", "noise_clip")
         require_at_least(0, self, "initial_updates", "behaviour_cloning", "behaviour_cloning_end")
         require_positive(self, "learning_rate", "reward_scale")
-        require_shares(self, "discount", "tau", "demonstration_share")
+        require_shares(self, "discount", "tau", "demonstration_share", "actor_average")
 
     @property
     def world_model(self) -> None:
@@ -70,11 +72,24 @@ class DrQv2Parameters(NamedTuple):
     critics: optax.Params
 
 
+class Policy(NamedTuple):
+    """All that acting takes."""
+
+    encoder: optax.Params
+    actor: optax.Params
+
+
 class DrQv2State(NamedTuple):
     parameters: DrQv2Parameters
     target_critics: optax.Params
     optimizers: DrQv2Parameters  # one optax state each
     updates: Array  # int32, learner updates so far
+    averaged: Policy | None  # over the updates, where the config asks for that
+
+    @property
+    def best(self) -> Policy:
+        """By what an evaluation acts."""
+        return self.averaged or Policy(self.parameters.encoder, self.parameters.actor)
 
 
 class LearnerBatch(NamedTuple):
@@ -118,7 +133,10 @@ def init(config: DrQv2Config, key: Array) -> DrQv2State:
     optimizer = _optimizer(config)
     # A copy, so that no buffer belongs to both when the state is donated.
     target = jax.tree.map(jnp.copy, parameters.critics)
-    return DrQv2State(parameters, target, DrQv2Parameters(*map(optimizer.init, parameters)), jnp.int32(0))
+    averaged = None
+    if config.actor_average is not None:
+        averaged = jax.tree.map(jnp.copy, Policy(parameters.encoder, parameters.actor))
+    return DrQv2State(parameters, target, DrQv2Parameters(*map(optimizer.init, parameters)), jnp.int32(0), averaged)
 
 
 def noise_std(config: DrQv2Config, agent_steps: Array | int) -> Array:
@@ -134,14 +152,14 @@ def cloning_weight(config: DrQv2Config, agent_steps: Array | int) -> Array:
     return jnp.asarray(fade(jnp.asarray(agent_steps)), jnp.float32)
 
 
-def mean_action(config: DrQv2Config, parameters: DrQv2Parameters, observations_bhwc: Array) -> Array:
+def mean_action(config: DrQv2Config, parameters: DrQv2Parameters | Policy, observations_bhwc: Array) -> Array:
     """Actions [B, A] in (-1, 1) for uint8 observations [B, H, W, 3 * stack]."""
     networks = _networks(config)
     return networks.actor.apply(parameters.actor, networks.encoder.apply(parameters.encoder, observations_bhwc))
 
 
 def explore(
-    config: DrQv2Config, parameters: DrQv2Parameters, observations_bhwc: Array, std: Array, key: Array
+    config: DrQv2Config, parameters: DrQv2Parameters | Policy, observations_bhwc: Array, std: Array, key: Array
 ) -> Array:
     """The mean action plus Gaussian noise, clipped to [-1, 1]."""
     mean = mean_action(config, parameters, observations_bhwc)
@@ -236,7 +254,17 @@ def update(
         "value_smallest": values.min(),
         "value_largest": values.max(),
     }
-    return DrQv2State(DrQv2Parameters(**new), target, DrQv2Parameters(**optimizers), state.updates + 1), metrics
+    learned, moments, averaged = DrQv2Parameters(**new), DrQv2Parameters(**optimizers), _averaged(config, state, new)
+    return DrQv2State(learned, target, moments, state.updates + 1, averaged), metrics
+
+
+def _averaged(config: DrQv2Config, state: DrQv2State, new: Mapping[str, optax.Params]) -> Policy | None:
+    """The moving average with what was just learned in it; None where nobody asks for one."""
+    if config.actor_average is None or state.averaged is None:
+        return None
+    rate = 1 - config.actor_average
+    pairs = ((new[part], getattr(state.averaged, part)) for part in Policy._fields)
+    return Policy(*(optax.incremental_update(latest, average, rate) for latest, average in pairs))
 
 
 def _descend(

@@ -64,7 +64,7 @@ class DrQv2(Loop[DrQv2Counts]):
         return actions
 
     def _act_best(self, stacks_nshwc: np.ndarray, step: int) -> np.ndarray:
-        return np.asarray(act(self.learner, self.agent.parameters, stacks_nshwc, jnp.float32(0), jax.random.key(0)))
+        return np.asarray(act(self.learner, self.agent.best, stacks_nshwc, jnp.float32(0), jax.random.key(0)))
 
     def _catch_up(self, episodes: Sequence[Episode], step: int) -> None:
         self._learn_beside(len(episodes))

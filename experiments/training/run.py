@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
 import types
@@ -73,8 +72,12 @@ def train(
         given = collector.demonstrations(demonstrations)
         held_out = [] if wanted is None else collector.held_out(recorded)
         pretrained = None if model is None or wanted is None else starting_params(model, wanted)
-        with contextlib.closing(_simulators(experiment, env)) as envs:
-            second = functools.partial(make_simulator, experiment.task, experiment.render_quality, facts.resolution)
+        with contextlib.closing(_simulators(experiment, env)) as envs, contextlib.ExitStack() as stack:
+
+            def second() -> Simulator:
+                made = make_simulator(experiment.task, experiment.render_quality, facts.resolution)
+                return stack.enter_context(contextlib.closing(made))
+
             inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, second)
             loop = make_loop(experiment.algorithm, experiment.schedule, inputs)
             score = _resume(loop, checkpoints, folder, display, restart)

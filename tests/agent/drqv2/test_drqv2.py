@@ -1,5 +1,8 @@
 """DrQ-v2 against values derived by hand."""
 
+import dataclasses
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +88,22 @@ def test_the_target_critics_move_by_tau():
     after, _ = drqv2.update(SMALL, state, _batch(), jnp.int32(0), jax.random.key(1))
     expected = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, before, after.parameters.critics)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after.target_critics, expected)
+
+
+def test_the_averaged_actor_moves_by_its_decay_and_changes_nothing_else():
+    averaging = dataclasses.replace(SMALL, actor_average=0.75)
+    states = []
+    for config in (SMALL, averaging):
+        state = drqv2.init(config, jax.random.key(0))
+        first = jax.tree.map(np.asarray, state.best)
+        state, _ = jax.jit(drqv2.update, static_argnums=0)(config, state, _batch(), jnp.int32(0), jax.random.key(1))
+        states.append(state)
+    plain, averaged = states
+    chex.assert_trees_all_close(plain.parameters, averaged.parameters, rtol=1e-5, atol=1e-8)
+    chex.assert_trees_all_equal(plain.best.actor, plain.parameters.actor)
+    newest = (averaged.parameters.encoder, averaged.parameters.actor)
+    expected = jax.tree.map(lambda before, now: 0.75 * before + 0.25 * now, tuple(first), newest)
+    chex.assert_trees_all_close(tuple(averaged.best), expected, rtol=1e-6)
 
 
 def test_without_cloning_the_actor_does_not_shape_the_encoder():

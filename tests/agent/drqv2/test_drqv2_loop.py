@@ -1,5 +1,6 @@
 """Laws of the loop that need no simulator and no process: a safe point is all there is to know, and faults stop it."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -100,3 +101,13 @@ def test_a_loss_that_explodes_stops_the_run_with_its_name_and_step(tmp_path):
     run = loop(tmp_path, config=dataclasses.replace(CONFIG, learning_rate=1e30))
     with pytest.raises(Diverged, match=r"^agent/\w+ was not finite at agent step 10,"):
         list(run.events())
+
+
+def test_an_evaluation_acts_by_the_averaged_actor_where_there_is_one(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (2, 3, 64, 64, 3), dtype=np.uint8)
+    run = loop(tmp_path, config=dataclasses.replace(CONFIG, actor_average=1.0))  # stays where it began
+    before = run._act_best(frames, 0)
+    collections.deque(run.events(), maxlen=0)
+    np.testing.assert_array_equal(run._act_best(frames, 0), before)
+    run.agent = run.agent._replace(averaged=None)
+    assert not np.array_equal(run._act_best(frames, 0), before)
