@@ -73,13 +73,21 @@ def with_action_size(
 
 
 def with_reward_head(
-    config: WorldModelConfig, params: WorldModelParams, reward_head: bool = True
+    config: WorldModelConfig, params: WorldModelParams, reward_head: bool = True, reward_bins: int | None = None
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model with a reward head, a new one saying zero until trained, or without one (data without rewards)."""
-    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=reward_head))
+    """The same model with a reward head, or without one (data without rewards).
+
+    Where it has none, or one with another number of outputs, the new one says zero until it is trained.
+    """
+    transformer = dataclasses.replace(config.transformer, reward_head=reward_head, reward_bins=reward_bins)
+    changed = dataclasses.replace(config, transformer=transformer)
     abstract = dict(nnx.to_flat_state(modules.abstract(changed.transformer, config.layout)))
     flat = dict(nnx.to_flat_state(params.transformer))
-    new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
+    new = {
+        path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype))
+        for path, leaf in abstract.items()
+        if path not in flat or (transformer.reward_outputs != config.transformer.reward_outputs and path[0] == "reward")
+    }
     return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
 
 
@@ -93,7 +101,7 @@ def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: World
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
-    params = with_reward_head(config, params, wanted.transformer.reward_head)[1]
+    params = with_reward_head(config, params, wanted.transformer.reward_head, wanted.transformer.reward_bins)[1]
     _check_shapes(wanted, params)
     return params
 

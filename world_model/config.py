@@ -23,6 +23,7 @@ class TransformerConfig:
     dropout: float = 0.1  # on attention weights, in training
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
+    reward_bins: int | None = None  # the head tells them apart (symlog two-hot, unpublished); None: squared error
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
     action_modulation: bool = architecture(False)  # decoding frames: the actions scale and shift what each block reads
@@ -43,6 +44,8 @@ class TransformerConfig:
         require_at_least(0, self, "action_size", "initial_std", "action_history")
         require_positive(self, "norm_epsilon", "rotary_base")
         require_shares(self, "dropout")
+        if self.reward_bins is not None and (self.reward_bins < 3 or self.reward_bins % 2 == 0):
+            raise ValueError(f"reward_bins is {self.reward_bins}: expected an odd number from 3 on, for one at zero")
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
@@ -56,6 +59,11 @@ class TransformerConfig:
     def head_size(self) -> int:
         return self.width // self.heads
 
+    @property
+    def reward_outputs(self) -> int:
+        """Numbers that the reward head says."""
+        return self.reward_bins or 1
+
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig:
@@ -66,7 +74,7 @@ class WorldModelConfig:
     tokenizer_optimizer: OptimizerConfig = OptimizerConfig()
     transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
     segment_frames: int = 12
-    reward_weight: float = 1.0  # of the reward's squared error beside the cross entropy
+    reward_weight: float = 1.0  # of the reward's loss beside the cross entropy
     frame_sample: int | None = None  # decoding frames: future frames of a segment that a step draws; None: all
     pixel_weight: float = 0.0  # decoding frames: of the squared error of frames painted with the mean of the codes
     frame_masking: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)

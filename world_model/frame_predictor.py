@@ -158,7 +158,7 @@ class FramePredictor(nnx.Module):
             rngs=rngs,
         )
         if config.reward_head:
-            self.reward = nnx.Linear(config.width, 1, kernel_init=normal, rngs=rngs)
+            self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
 
     def begin(self, frames_bchwc: Array) -> FrameContext:
         """What F frames need of the context, float32 [B, C, H, W, 3] in [0, 1]."""
@@ -216,9 +216,9 @@ class FramePredictor(nnx.Module):
         b, f = hidden_bfpd.shape[:2]
         return self.head(hidden_bfpd).reshape(b, f, self.layout.tokens_per_future, self.layout.future_codes)
 
-    def rewards(self, hidden_bfpd: Array) -> Array:
-        """Rewards [B, F] in symlog space."""
-        return self.reward(hidden_bfpd.mean(axis=2))[..., 0]
+    def reward_outputs(self, hidden_bfpd: Array) -> Array:
+        """What the reward head says of each frame, [B, F, 1 or bins]: see world_model.rewards."""
+        return self.reward(hidden_bfpd.mean(axis=2))
 
 
 def _patches(picture_bhwk: Array, side: int) -> Array:

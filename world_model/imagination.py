@@ -25,8 +25,8 @@ from world_model.frames import to_uint8
 from world_model.goal import context_of
 from world_model.params import WorldModelParams, for_decoding, predictor_of, tokenizer_of, transformer_of
 from world_model.pieces import in_pieces
+from world_model.rewards import reward_of
 from world_model.sampling import check_sampling, sample
-from world_model.symlog import symexp
 
 
 class Imagined(flax.struct.PyTreeNode):
@@ -127,7 +127,7 @@ def next_frame(
     keys = jax.random.split(key, layout.tokens_per_future)
     (hidden_bd, cache), (codes_nb, tokens_nb) = jax.lax.scan(next_token, opened, keys)
     frame = tokenizer_of(config, params).decode_future(codes_nb.T[:, None], state.context)[:, 0]
-    reward_b = symexp(transformer.rewards(hidden_bd)) if config.transformer.reward_head else None
+    reward_b = reward_of(transformer.reward_outputs(hidden_bd)) if config.transformer.reward_head else None
     return state.replace(cache=cache), NextFrame(tokens_nb.T, jnp.clip(frame, 0, 1), reward_b)
 
 
@@ -169,7 +169,7 @@ def _next_frame_at_once(
         frame = part.decode_mean(jax.nn.softmax(logits, axis=-1), state.context)[:, 0]
     else:
         frame = part.decode_future(codes[:, None], state.context)[:, 0]
-    reward_b = symexp(predictor.rewards(hidden)[:, 0]) if config.transformer.reward_head else None
+    reward_b = reward_of(predictor.reward_outputs(hidden)[:, 0]) if config.transformer.reward_head else None
     frame = jnp.clip(frame, 0, 1)
     newest_bchwc = jnp.concatenate([cache.newest_bchwc[:, 1:], frame[:, None]], axis=1)
     tokens_bn = codes + config.layout.future_ids.start

@@ -15,7 +15,7 @@ from world_model.frame_predictor import FramePredictor
 from world_model.frames import to_float
 from world_model.layout import SequenceLayout
 from world_model.params import WorldModelParams, predictor_of, tokenizer_of, transformer_of
-from world_model.symlog import symexp
+from world_model.rewards import reward_of
 from world_model.transformer import Transformer
 
 
@@ -41,10 +41,10 @@ def future_hidden(
     return transformer(embeddings, layout.context_length, key)
 
 
-def reward_of(layout: SequenceLayout, transformer: Transformer, hidden_bld: Array) -> Array:
-    """Predicted rewards [B, F] in symlog space, from the hidden states that `future_hidden` returns."""
+def reward_outputs(layout: SequenceLayout, transformer: Transformer, hidden_bld: Array) -> Array:
+    """What the reward head says of frames, [B, F, 1 or bins], from the hidden states that `future_hidden` returns."""
     future_frames = hidden_bld.shape[1] // layout.frame_length
-    return transformer.rewards(hidden_bld[:, layout.reward_positions(future_frames) - layout.context_length])
+    return transformer.reward_outputs(hidden_bld[:, layout.reward_positions(future_frames) - layout.context_length])
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -101,7 +101,7 @@ def _score_frames(
     logits = jnp.full((b, future_frames, layout.frame_length, layout.vocabulary), IMPOSSIBLE)
     logits = logits.at[:, :, :-1, layout.future_ids].set(predictor.logits(hidden))
     logits = logits.at[:, :, -1, layout.future_slot].set(0.0)
-    rewards = symexp(predictor.rewards(hidden)) if config.transformer.reward_head else None
+    rewards = reward_of(predictor.reward_outputs(hidden)) if config.transformer.reward_head else None
     return logits.reshape(b, -1, layout.vocabulary), rewards
 
 
@@ -123,5 +123,5 @@ def score(
         return _score_frames(config, params, tokens_bl, actions_bta, context_frames)
     transformer = transformer_of(config, params)
     hidden_bld = future_hidden(layout, transformer, tokens_bl, actions_bta, None)
-    rewards = symexp(reward_of(layout, transformer, hidden_bld)) if config.transformer.reward_head else None
+    rewards = reward_of(reward_outputs(layout, transformer, hidden_bld)) if config.transformer.reward_head else None
     return transformer.head(hidden_bld), rewards

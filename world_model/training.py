@@ -21,8 +21,8 @@ from world_model import modules
 from world_model.config import WorldModelConfig
 from world_model.frames import to_float
 from world_model.params import WorldModelParams
-from world_model.scoring import future_hidden, hidden_of_frames, reward_of, score, tokens_of
-from world_model.symlog import symlog
+from world_model.rewards import reward_loss
+from world_model.scoring import future_hidden, hidden_of_frames, reward_outputs, score, tokens_of
 
 
 class TransformerState(flax.struct.PyTreeNode):
@@ -202,8 +202,8 @@ def frame_losses(
         metrics["pixel_loss"] = jnp.mean(jnp.square(painted - of.future_bshwc))
     if config.transformer.reward_head:
         assert rewards_bt is not None
-        target = jnp.take_along_axis(symlog(layout.future_rewards(rewards_bt)), of.frames_bs, axis=1)
-        metrics["reward_loss"] = jnp.mean(jnp.square(model.rewards(hidden) - target))
+        rewards_bs = jnp.take_along_axis(layout.future_rewards(rewards_bt), of.frames_bs, axis=1)
+        metrics["reward_loss"] = reward_loss(model.reward_outputs(hidden), rewards_bs)
     return metrics
 
 
@@ -244,8 +244,8 @@ def losses(
 ) -> dict[str, Array]:
     """Scalars: `cross_entropy` over everything after the first [S2], `token_accuracy` over the frames' own tokens.
 
-    With a reward head also `reward_loss`, the squared error of symlog rewards (paper equation 7). A key turns dropout
-    on.
+    With a reward head also `reward_loss`, by default the squared error of symlog rewards (paper equation 7). A key
+    turns dropout on.
     """
     layout = config.layout
     model = modules.merge_transformer(config.transformer, layout, params)
@@ -262,10 +262,9 @@ def losses(
     }
     if config.transformer.reward_head:
         assert rewards_bt is not None  # a reward head learns from data with rewards
-        predicted = reward_of(layout, model, hidden_bld)
-        target = symlog(layout.future_rewards(rewards_bt))
-        chex.assert_equal_shape([predicted, target])
-        metrics["reward_loss"] = jnp.mean(jnp.square(predicted - target))
+        outputs, rewards_bf = reward_outputs(layout, model, hidden_bld), layout.future_rewards(rewards_bt)
+        chex.assert_equal_shape_prefix([outputs, rewards_bf], 2)
+        metrics["reward_loss"] = reward_loss(outputs, rewards_bf)
     return metrics
 
 

@@ -83,7 +83,7 @@ class Transformer(nnx.Module):
         if config.action_size:
             self.action = nnx.Linear(config.action_size, config.width, kernel_init=zeros, rngs=rngs)
         if config.reward_head:
-            self.reward = nnx.Linear(config.width, 1, kernel_init=normal, rngs=rngs)
+            self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
 
     def embed(self, tokens_bl: Array) -> Array:
         """Embeddings [B, L, D] of vocabulary ids."""
@@ -147,6 +147,7 @@ class Transformer(nnx.Module):
         kernel = self.head.kernel[:, ids].astype(self.head.dtype)
         return lambda hidden: jnp.matmul(hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
 
-    def rewards(self, hidden_bfd: Array) -> Array:
-        """Rewards [B, F] in symlog space, from the hidden states of the frames' last tokens."""
-        return self.reward(hidden_bfd)[..., 0]
+    def reward_outputs(self, hidden_bfd: Array) -> Array:
+        """What the reward head says of frames, [B, F, 1 or bins] (see world_model.rewards), from the hidden states of
+        their last tokens."""
+        return self.reward(hidden_bfd)

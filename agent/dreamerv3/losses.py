@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from agent.dreamerv3 import latents, twohot
+from agent.dreamerv3 import latents
 from agent.dreamerv3.heads import Normal
+from world_model import twohot
 
 
 class Losses(NamedTuple):

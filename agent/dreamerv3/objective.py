@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from agent.dreamerv3 import latents, losses, rssm, twohot
+from agent.dreamerv3 import latents, losses, rssm
 from agent.dreamerv3.config import DreamerConfig
 from agent.dreamerv3.losses import Losses
 from agent.dreamerv3.networks import DreamerParameters, make_networks
 from agent.dreamerv3.returns import ReturnRange, lambda_returns
 from agent.dreamerv3.rssm import Observed, State
+from world_model import twohot
 
 
 class SequenceBatch(NamedTuple):

@@ -53,7 +53,10 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
         )
     actions = max(parts["transformer"].action_size, preset.world_model.transformer.action_size)
     head = preset.world_model.transformer.reward_head
-    parts["transformer"] = dataclasses.replace(parts["transformer"], action_size=actions, reward_head=head)
+    bins = preset.world_model.transformer.reward_bins or model.transformer.reward_bins
+    parts["transformer"] = dataclasses.replace(
+        parts["transformer"], action_size=actions, reward_head=head, reward_bins=bins
+    )
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
         parts |= model.of_decoding
     return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)

@@ -78,7 +78,7 @@ def test_hidden_states_logits_and_rewards_are_those_of_the_reference_llama(llama
     hidden = model(embeddings)
     assert_close(hidden, expected["hidden"][:, -1])
     assert_close(model.head(hidden), expected["logits"])
-    assert_close(model.rewards(hidden), expected["rewards"])
+    assert_close(model.reward_outputs(hidden)[..., 0], expected["rewards"])
 
 
 def test_every_layer_gives_what_the_same_layer_of_the_reference_gives(llama):

@@ -37,7 +37,7 @@ PATCHES = dataclasses.replace(
     future_levels=(4, 2), future_groups=2, future_codes=9,
 )  # fmt: skip
 PATCH_CONFIG = dataclasses.replace(FRAME_CONFIG, tokenizer=PATCHES)
-SEEING = dataclasses.replace(FRAMES, action_history=2, action_modulation=True, context_tokens=False)
+SEEING = dataclasses.replace(FRAMES, action_history=2, action_modulation=True, context_tokens=False, reward_bins=5)
 ALL_CONFIG = dataclasses.replace(PATCH_CONFIG, transformer=SEEING)
 """Every option."""
 

@@ -44,7 +44,9 @@ def test_cached_decoding_equals_scoring_the_whole_sequence(either, frames, actio
     np.testing.assert_allclose(transformer.head(hidden), logits, atol=2e-4)
     last_tokens = layout.reward_positions(3) - layout.context_length
     np.testing.assert_allclose(
-        jnp.sign(rewards) * jnp.log1p(jnp.abs(rewards)), transformer.rewards(hidden[:, last_tokens]), atol=1e-4
+        jnp.sign(rewards) * jnp.log1p(jnp.abs(rewards)),
+        transformer.reward_outputs(hidden[:, last_tokens])[..., 0],
+        atol=1e-4,
     )
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agent.dreamerv3 import latents, losses, twohot
+from agent.dreamerv3 import latents, losses
 from agent.dreamerv3.heads import Normal
+from world_model import twohot
 
 RNG = np.random.default_rng(0)
 POSTERIOR, PRIOR = RNG.normal(0, 2, (2, 3, 4, 5))  # [T, S, K] each

@@ -16,7 +16,7 @@ from agent.dreamerv3.config import SIZES, ModelConfig
 from agent.dreamerv3.layers import BlockLinear, RMSNorm
 from agent.dreamerv3.networks import count, init_parameters, make_networks
 from agent.dreamerv3.recurrence import recurrence
-from agent.dreamerv3.twohot import decode
+from world_model.twohot import decode
 
 DEBUG = SIZES["debug"]
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agent.dreamerv3 import twohot
+from world_model import twohot
 
 
 def test_bins_are_symexp_of_even_steps_and_mirror_exactly():
