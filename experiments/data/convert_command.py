@@ -76,8 +76,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resolution",
         type=_positive,
-        default=64,
-        help="pixels of the shorter side at most; default: 64. More lets random crops keep their detail",
+        help="pixels of the shorter side at most; default: pictures stay as they are, so that a random crop of one is "
+        "as sharp as the whole. Fewer save room",
     )
     parser.add_argument("--image-key", help="the camera; default: the format's or the data set's usual one")
     parser.add_argument("--action-keys", nargs="+", help="what is joined into an action; default: the usual")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.replay import Segments
-from experiments.data.augment import Augmentation, augment, resize
+from experiments.data.augment import Augmentation, augment, centre_square
 from experiments.data.packages import need
 from experiments.data.recording import DataError
 from experiments.data.segments import FEWEST_HELD_OUT, VALIDATION_SHARE, Split, cut, holds_out_more, members
@@ -41,7 +41,7 @@ class LoaderConfig:
     resolution: int = 64
     seed: int = 0
     augmentation: Augmentation | None = Augmentation()
-    """None: the whole picture, resized where it has another size."""
+    """None: the middle of the picture, as `centre_square` cuts it."""
     validation_share: float = VALIDATION_SHARE
     trajectories: int | None = None
     """Recordings of each data set that are trained on; None: all."""
@@ -86,7 +86,7 @@ class Draw:
         config = self.config
         segment = cut(self.store, int(self.members[index]), config.segment_frames, self.step, rng)
         if config.augmentation is None:
-            frames = resize(segment.frames, config.resolution)
+            frames = centre_square(segment.frames, config.resolution)
         else:
             frames = augment(segment.frames, config.resolution, config.augmentation, rng)
         actions = np.pad(segment.actions, ((0, 0), (0, self.action_size - segment.actions.shape[1])))

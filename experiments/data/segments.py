@@ -62,12 +62,10 @@ def take_frames(recording: Recording, taken: np.ndarray) -> Recording:
     """Some frames of a recording, ascending, the first one being 0.
 
     An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where
-    the last frame repeats, actions and rewards are 0.
+    the last frame repeats, so does its action, as in the published code, and nothing is earned.
     """
     chosen = recording.take(taken)
-    repeated = np.diff(taken, prepend=-1) == 0
-    actions = np.where(repeated[:, None], 0, chosen.actions).astype(np.float32)
     if recording.rewards is None:
-        return Recording(chosen.frames, actions)
+        return chosen
     sums = np.diff(np.cumsum(recording.rewards, dtype=np.float64)[taken], prepend=0)
-    return Recording(chosen.frames, actions, sums.astype(np.float32))
+    return Recording(chosen.frames, chosen.actions, sums.astype(np.float32))

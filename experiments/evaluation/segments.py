@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.replay import EpisodeError, load_episode
-from experiments.data.augment import resize
+from experiments.data.augment import centre_square
 from experiments.data.converters.arrays import open_arrays
 from experiments.data.converters.source import ConvertOptions, EpisodeRef
 from experiments.data.loader import DatasetSpec
@@ -184,7 +184,7 @@ def cut_segments(
             for start in np.unique(np.linspace(0, last, share).astype(int)):
                 segment = each.read(start + recording_set.step * np.arange(frames))
                 names.append(f"{each.name} from {start}")
-                pictures.append(resize(segment.frames, config.tokenizer.resolution))
+                pictures.append(centre_square(segment.frames, config.tokenizer.resolution))
                 actions.append(_pad(segment.actions, config, each.name))
     return EvaluationSegments(tuple(names), np.stack(pictures), np.stack(actions))
 

@@ -99,5 +99,5 @@ def _say_if_small(store: Store, resolution: int) -> None:
     if min(height, width) < resolution:
         _say(
             f"{store.folder} holds pictures of {width}x{height} pixels, which are enlarged to {resolution}: "
-            f"convert-data --resolution {resolution} keeps more of larger ones"
+            f"convert-data without --resolution keeps all of larger ones"
         )

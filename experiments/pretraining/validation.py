@@ -16,7 +16,7 @@ import tokenizer
 import world_model
 from agent.mbpo.model_evaluation import Comparison, evaluate_model
 from agent.replay import Episode, rewards_of_actions
-from experiments.data.augment import resize
+from experiments.data.augment import centre_square
 from experiments.data.loader import DatasetSpec
 from experiments.data.recording import Recording
 from experiments.data.segments import every_nth, members
@@ -88,7 +88,7 @@ def evaluate_imagination(settings: Pretraining, model: WorldModelConfig, params:
 
 
 def _episode(recording: Recording, model: WorldModelConfig) -> Episode:
-    frames = resize(recording.frames, model.tokenizer.resolution)
+    frames = centre_square(recording.frames, model.tokenizer.resolution)
     size = model.transformer.action_size
     actions = (
         np.asarray(world_model.pad_actions(recording.actions[None, :-1], size))[0]

@@ -90,7 +90,7 @@ def _read_robonet(path: pathlib.Path, options: ConvertOptions) -> Recording:
     return make_recording(frames[:length], actions[: length - 1])
 
 
-def _robonet_frames(camera: Any, resolution: int) -> np.ndarray:
+def _robonet_frames(camera: Any, resolution: int | None) -> np.ndarray:
     """A camera's frames, stored as one MP4 file or as a JPEG file each, in the order of colours that it says."""
     if _has(camera, "frames"):
         stored = _follow(camera, "frames")
