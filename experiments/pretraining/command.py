@@ -88,7 +88,8 @@ def pretrain(arguments: Sequence[str], description: str) -> int:
     if model is not None:
         preset = with_model(preset, tokenizer=model.config.tokenizer, goal_conditioned=model.config.goal_conditioned)
     config, places = _parse("pretrain", description, arguments, choices, for_data(preset, data, None))
-    config = dataclasses.replace(config, data=data, source=choices.tokenizer)
+    named = choices.data.names_held_out(data)
+    config = dataclasses.replace(config, data=data, held_out=named, source=choices.tokenizer)
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
     if model is not None:
         if config.world_model.tokenizer.context_frames != model.config.tokenizer.context_frames:
@@ -110,7 +111,8 @@ def finetune(arguments: Sequence[str], description: str) -> int:
     data = choices.data.specs(videos=choices.mode == "tokenizer")
     preset = of_model(_only(presets.get(choices.preset), MODES[choices.mode]), model.config)
     config, places = _parse("finetune", description, arguments, choices, for_data(preset, data, model.config))
-    config = dataclasses.replace(config, data=data, source=choices.model, kind="finetune")
+    named = choices.data.names_held_out(data)
+    config = dataclasses.replace(config, data=data, held_out=named, source=choices.model, kind="finetune")
     try:
         params = world_model.fit_params(model.config, model.params, config.world_model)
     except ValueError as error:

@@ -21,7 +21,7 @@ from tokenizer import OptimizerConfig
 from tokenizer.limits import require_at_least, require_shares
 from world_model import WorldModelConfig
 
-UNCOMPARED = {"preset", "seed", "data", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
+UNCOMPARED = {"preset", "seed", "data", "held_out", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
 """Settings that tables have columns for."""
 
 
@@ -50,6 +50,7 @@ class Pretraining:
     tokenizer: Stage
     transformer: Stage
     data: tyro.conf.Suppress[tuple[DatasetSpec, ...]] = ()
+    held_out: tyro.conf.Suppress[tuple[str, ...]] = ()  # recordings of any of them that nobody learns from, by name
     source: tyro.conf.Suppress[str | None] = None  # the folder that the weights came from
     kind: tyro.conf.Suppress[Literal["pretrain", "finetune"]] = "pretrain"  # a new model, or one that was there
     seed: int = 0
@@ -109,6 +110,7 @@ class Pretraining:
             augmentation=Augmentation() if self.augmentation else None,
             validation_share=self.validation_share,
             trajectories=self.trajectories,
+            held_out=self.held_out,
         )
 
 

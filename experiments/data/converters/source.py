@@ -21,6 +21,8 @@ class ConvertOptions:
     """Pixels of a picture's shorter side that are kept at most; None: pictures stay as they are."""
     image_key: str | None = None
     action_keys: tuple[str, ...] | None = None
+    held_out: frozenset[str] | None = None
+    """Names of recordings that nobody learns from; None: those that the format says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Source:
 
     total: int
     episodes: Iterable[EpisodeRef]
+    held_out: frozenset[str] = frozenset()
+    """Names of recordings that nobody learns from."""
 
 
 def shrink(picture_hwc: np.ndarray, resolution: int | None) -> np.ndarray:
