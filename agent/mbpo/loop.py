@@ -83,6 +83,11 @@ class MBPOConfig:
             )
         if not world_model.transformer.reward_head:
             raise ValueError("model-based policy optimisation learns from imagined rewards: keep the reward head")
+        if world_model.tokenizer.has_turns:
+            raise ValueError(
+                "the published discriminator takes its turns in pre-training and fine-tuning alone: set "
+                "adversarial_weight to 0, or discriminator to 'patchgan'"
+            )
         world_model.check_horizon(self.model.horizon)
         world_model.check_horizon(world_model.segment_frames - frames)
         if self.agent.stack < frames:

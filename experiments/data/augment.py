@@ -29,6 +29,10 @@ class Augmentation:
     """Largest turn of the colour circle either way; 1 is a whole turn."""
 
 
+STRONG = Augmentation((0.6, 1.0), (0.75, 4 / 3), 0.4, 0.4, 0.4, 0.5)
+"""The wider ranges that the published code offers."""
+
+
 Box = tuple[float, float, float, float]
 """Left, upper, right, lower, in pixels."""
 

@@ -18,8 +18,12 @@ OF_PRESET = {
         "compute_dtype",
         "recompute",
         "future_sample",
+        "shuffle_frames",
+        "balanced_loss",
         "adversarial_weight",
         "adversarial_start_step",
+        "discriminator",
+        "discriminator_rate",
     ),
     "transformer": ("compute_dtype", "recompute"),
 }
@@ -56,7 +60,8 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     parts["transformer"] = dataclasses.replace(parts["transformer"], action_size=actions, reward_head=head)
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
         parts |= model.of_decoding
-    return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)
+    goal = model.goal_conditioned or preset.world_model.goal_conditioned
+    return with_model(preset, **parts, goal_conditioned=goal)
 
 
 def for_data(preset: Pretraining, data: Sequence[DatasetSpec], model: WorldModelConfig | None) -> Pretraining:

@@ -15,7 +15,7 @@ from experiments.data.segments import split_of
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 from experiments.evaluation.segments import read_recordings
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 
 TEST = sorted(robonet_test())[:2]
 TRAINED = ["berkeley_sawyer_traj1.hdf5", "google_traj2.hdf5"]

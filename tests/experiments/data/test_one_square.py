@@ -18,8 +18,7 @@ from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
 from experiments.evaluation import command as evaluation
 from experiments.evaluation.segments import cut_segments, read_recordings
-from experiments.pretraining import config as presets
-from experiments.pretraining import validation
+from experiments.pretraining import presets, validation
 from experiments.pretraining.loop import Trainer
 from world_model import WorldModel
 

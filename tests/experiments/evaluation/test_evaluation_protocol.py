@@ -22,7 +22,7 @@ from experiments.evaluation import command as evaluation
 from experiments.evaluation import protocol
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModel
 
