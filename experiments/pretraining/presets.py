@@ -148,7 +148,7 @@ PAPER_256 = _paper(
     "paper-256", _BASE["paper-256"], Stage(updates(250_000), 32), _cosine(350_000, 16, 1_000_000),
     rate=PRETRAINING_RATE, adversarial_weight=0.8, adversarial_start_step=updates(250_000), videos=False,
 )  # fmt: skip
-"""scripts/pretrain/oxe-256-act-free.sh: `--disc_start 250000`, where the paper's tokenizer ends; Open X-Embodiment alone.
+"""scripts/pretrain/oxe-256-act-free.sh: `--disc_start 250000`, where the paper's tokenizer ends; robots' sets alone.
 
 Its tokenizer starts from aMUSEd's: `import-weights` that, then `finetune MODEL --mode tokenizer --preset paper-256`.
 """
