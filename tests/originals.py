@@ -242,7 +242,7 @@ def _frames(count: int, height: int = 32, width: int = 48) -> np.ndarray:
     return np.repeat(8 * np.arange(count, dtype=np.uint8), height * width * 3).reshape(count, height, width, 3)
 
 
-def _png(frame: np.ndarray) -> bytes:
+def png(frame: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "PNG")
     return buffer.getvalue()
@@ -272,7 +272,7 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([8 * number + 2]) + length + bytes([size]) + content
 
 
-def _example(features: Mapping[str, list[bytes] | np.ndarray]) -> bytes:
+def example(features: Mapping[str, list[bytes] | np.ndarray]) -> bytes:
     """A tf.train.Example of bytes and float32 numbers."""
     entries = b""
     for name, values in features.items():
@@ -284,7 +284,7 @@ def _example(features: Mapping[str, list[bytes] | np.ndarray]) -> bytes:
     return _field(1, entries)
 
 
-def _tfrecord(records: Iterable[bytes]) -> bytes:
+def tfrecord(records: Iterable[bytes]) -> bytes:
     parts = []
     for record in records:
         length = struct.pack("<Q", len(record))
@@ -293,16 +293,16 @@ def _tfrecord(records: Iterable[bytes]) -> bytes:
 
 
 def _write_rlds(place: pathlib.Path) -> None:
-    pictures, actions = [_png(frame) for frame in _frames(4)], np.arange(12) / 12
-    record = _example({"steps/observation/image": pictures, "steps/action": actions, "steps/reward": np.arange(4)})
-    _write(place / "source" / "1.0.0" / "toy-train.tfrecord-00000-of-00001", _tfrecord([record] * 3))
+    pictures, actions = [png(frame) for frame in _frames(4)], np.arange(12) / 12
+    record = example({"steps/observation/image": pictures, "steps/action": actions, "steps/reward": np.arange(4)})
+    _write(place / "source" / "1.0.0" / "toy-train.tfrecord-00000-of-00001", tfrecord([record] * 3))
 
 
 def _write_bair(place: pathlib.Path) -> None:
     features: dict[str, Any] = {}
     for step, frame in enumerate(_frames(3, 64, 64)):
         features |= {f"{step}/image_aux1/encoded": [frame.tobytes()], f"{step}/action": np.full(4, step)}
-    _write(place / "source" / "traj_0_to_255.tfrecords", _tfrecord([_example(features)] * 2))
+    _write(place / "source" / "traj_0_to_255.tfrecords", tfrecord([example(features)] * 2))
 
 
 def _write_vp2(place: pathlib.Path) -> None:
@@ -318,7 +318,7 @@ def _write_robonet(place: pathlib.Path) -> None:
     _write(place / "source" / "one.hdf5", b"")
     with h5py.File(place / "source" / "one.hdf5", "w") as file:
         for number, frame in enumerate(_frames(4)):
-            picture = np.frombuffer(_png(frame), np.uint8)
+            picture = np.frombuffer(png(frame), np.uint8)
             stored = file.create_dataset(f"env/cam0_video/frame{number}", data=picture)
             stored.attrs["image_format"] = "RGB"
         file["env/state"] = np.repeat(np.float32([-1, -1, 1, 1])[:, None], 5, 1)

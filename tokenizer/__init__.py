@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tokenizer.model import CompressiveTokenizer, Context
     from tokenizer.optimizer import OptimizerConfig, make_optimizer
     from tokenizer.perceptual import PerceptualWeights, lpips
-    from tokenizer.train import TokenizerState, abstract_params, init, merge, train_step
+    from tokenizer.train import TokenizerState, abstract_params, discriminator_step, init, merge, train_step
 
 __all__ = [
     "CompressiveTokenizer",
@@ -20,6 +20,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerState",
     "abstract_params",
+    "discriminator_step",
     "init",
     "lpips",
     "make_optimizer",
@@ -32,7 +33,7 @@ _MODULES = {
     "model": ("CompressiveTokenizer", "Context"),
     "optimizer": ("OptimizerConfig", "make_optimizer"),
     "perceptual": ("PerceptualWeights", "lpips"),
-    "train": ("TokenizerState", "abstract_params", "init", "merge", "train_step"),
+    "train": ("TokenizerState", "abstract_params", "discriminator_step", "init", "merge", "train_step"),
 }
 
 

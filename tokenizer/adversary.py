@@ -1,4 +1,5 @@
-"""The adversarial part of a training step: its share of the tokenizer's gradient, and the discriminator's update."""
+"""The adversarial part with our discriminator: its share of the tokenizer's gradient, and the discriminator's update,
+in one training step. `turns.py` is the published way."""
 
 from __future__ import annotations
 
@@ -33,13 +34,13 @@ def play_round(
     config: TokenizerConfig,
     optimizer: OptimizerConfig,
     state: DiscriminatorState,
-    step: Array,
+    begun: Array,
     outputs: Outputs,
     real_nhwc: Array,
     gradient: Outputs,
     pull_back: Callable[[Outputs], tuple[Params]],
 ) -> Round:
-    """The round of training step `step`; before adversarial_start_step it changes nothing and every number is zero.
+    """The round of one training step; where it has not `begun` it changes nothing and every number is zero.
 
     gradient: of all other terms with respect to the outputs; pull_back: takes such a gradient back to the parameters.
     The term's weight is adversarial_weight times what makes both gradients equally long at the decoders' output layers.
@@ -74,7 +75,7 @@ def play_round(
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(played, state))
         return nothing._replace(state=state)
 
-    return jax.lax.cond(step >= config.adversarial_start_step, played, waited, state)
+    return jax.lax.cond(begun, played, waited, state)
 
 
 def adaptive_weight(gradient: Mapping[str, Any], adversarial_gradient: Mapping[str, Any]) -> Array:

@@ -44,8 +44,13 @@ def restart(
     counts: dict[str, Array],
     latents: dict[str, Array],
     key: Array,
+    pieces: int = 1,
 ) -> tuple[Params, dict[str, Array]]:
-    """Place codes unused for `dead_code_steps` at random latents [..., D] of this batch; count on for the others."""
+    """Place codes unused for `dead_code_steps` updates at random latents [..., D] of this batch; count on for the
+    others.
+
+    pieces: batches that make one update, each of which comes here.
+    """
     if config.dead_code_steps is None or config.freeze_codebooks:
         return params, idle
     codebooks: dict[str, Array] = {}
@@ -54,7 +59,7 @@ def restart(
         _QUANTIZERS.items(), jax.random.split(key, len(_QUANTIZERS)), strict=True
     ):
         idle_k = jnp.where(counts[name] > 0, 0, idle[name] + 1)
-        dead_k = idle_k >= config.dead_code_steps
+        dead_k = idle_k >= config.dead_code_steps * pieces
         flat = latents[name].reshape(-1, latents[name].shape[-1])
         candidates = flat[jax.random.randint(quantizer_key, dead_k.shape, 0, len(flat))]
         codebooks[name] = jnp.where(dead_k[:, None], candidates, _codebook(params, quantizer))

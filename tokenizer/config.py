@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any, Literal, TypeVar
 
-from tokenizer.limits import require_at_least, require_shares
+from tokenizer.limits import require_at_least, require_positive, require_shares
 
 Value = TypeVar("Value")
 
@@ -57,7 +57,7 @@ class TokenizerConfig:
     future_levels: tuple[int, ...] | None = architecture(None)  # fsq: of the future codes; None: fsq_levels, too
     future_groups: int = architecture(1)  # patches: tokens that code one patch together
     commitment_weight: float = 1.0
-    dead_code_steps: int | None = None  # vq: a code unused for so many training steps restarts from a latent
+    dead_code_steps: int | None = None  # vq: a code unused for so many updates restarts from a latent
     freeze_codebooks: bool = False  # the paper's choice for fine-tuning in model-based RL
 
     # Reconstruction
@@ -66,12 +66,16 @@ class TokenizerConfig:
     still_weight: float = 0.0  # fsq: keeps a future patch's code at rest where it equals the last context frame
     l1_weight: float = 1.0
     l2_weight: float = 0.0
+    balanced_loss: bool = False  # context and future losses weigh as many frames as they are, not the same
     perceptual_weight: float = 1.0  # of LPIPS, equal to L1's as in the paper; 0: no LPIPS, and no weights needed for it
     adversarial_weight: float = 0.0  # of the discriminator's term, times the adaptive weight; 0: no discriminator
-    adversarial_start_step: int = 0  # training steps before the discriminator joins
+    adversarial_start_step: int = 0  # updates before the discriminator joins
+    discriminator: Literal["published", "patchgan"] = "published"  # patchgan: VQGAN's, with no turns of its own
+    discriminator_rate: float = 1e-4  # published: learning rate of its own optimizer, otherwise like the tokenizer's
 
     # Training
     future_sample: int | None = 6  # future frames of a segment that a step draws; None: all
+    shuffle_frames: bool = False  # a step draws its frames, those of the context too, in any order
     recompute: bool = False  # keep less between forward and backward pass, at the price of a second forward pass
 
     # Of convolutions and matmuls. Parameters, statistics of norms, softmax, codes and losses are always float32.
@@ -137,6 +141,16 @@ class TokenizerConfig:
         ):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(
+            self.discriminator in ("published", "patchgan"),
+            f"discriminator must be 'published' or 'patchgan', found {self.discriminator!r}",
+        )
+        require_positive(self, "discriminator_rate")
+        _require(
+            not (self.has_turns and self.perceptual_weight == 0),
+            "the published discriminator is weighed against the perceptual loss: set perceptual_weight, or "
+            "discriminator to 'patchgan'",
+        )
+        _require(
             self.adversarial_weight == 0 or self.resolution >= SMALLEST_DISCRIMINATED,
             f"the discriminator needs frames of at least {SMALLEST_DISCRIMINATED} pixels per side, found "
             f"{self.resolution}",
@@ -177,6 +191,11 @@ class TokenizerConfig:
         )
         side = self.patch_side
         _require(side % 2 == 0 and side >= 8, f"patches of {side} pixels: expected an even number from 8 on")
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether there is a discriminator that learns in updates of its own."""
+        return self.adversarial_weight > 0 and self.discriminator == "published"
 
     @property
     def grid(self) -> int:

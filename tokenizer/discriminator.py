@@ -1,4 +1,4 @@
-"""The discriminator of VQGAN: real frames or reconstructed ones, evaluated patch by patch (Isola et al., 2017)."""
+"""Our discriminator, that of VQGAN: real or reconstructed frames, evaluated patch by patch (Isola et al., 2017)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class DiscriminatorState(flax.struct.PyTreeNode):
 
     params: Params
     optimizer: optax.OptState
+    directions: tuple[Array, ...] = ()  # of the published one: what its spectral norm knows of its kernels
 
 
 class Convolution4(nnx.Module):

@@ -53,9 +53,10 @@ def losses(
 ) -> dict[str, Array]:
     """The terms of the loss, already weighted: their sum is minimised. perceptual: only where its weight is not 0."""
     future_weights = motion_weights(config, future_bfhwc, context_bchwc[:, -1])
+    of_context, of_future = _shares(config, context_bchwc.shape[1], future_bfhwc.shape[1])
     terms = {
-        "context_reconstruction": pixel_loss(config, outputs.context_bchwc, context_bchwc, None),
-        "future_reconstruction": pixel_loss(config, outputs.future_bfhwc, future_bfhwc, future_weights),
+        "context_reconstruction": of_context * pixel_loss(config, outputs.context_bchwc, context_bchwc, None),
+        "future_reconstruction": of_future * pixel_loss(config, outputs.future_bfhwc, future_bfhwc, future_weights),
         "context_commitment": outputs.context_commitment,
         "future_commitment": outputs.future_commitment,
     }
@@ -65,9 +66,18 @@ def losses(
         )
     if config.perceptual_weight > 0:
         assert perceptual is not None  # `train_step` refuses to train without
-        terms["context_perceptual"] = perceptual_loss(config, perceptual, outputs.context_bchwc, context_bchwc)
-        terms["future_perceptual"] = perceptual_loss(config, perceptual, outputs.future_bfhwc, future_bfhwc)
+        made, real = (outputs.context_bchwc, outputs.future_bfhwc), (context_bchwc, future_bfhwc)
+        terms["context_perceptual"] = of_context * perceptual_loss(config, perceptual, made[0], real[0])
+        terms["future_perceptual"] = of_future * perceptual_loss(config, perceptual, made[1], real[1])
     return terms
+
+
+def _shares(config: TokenizerConfig, context_frames: int, future_frames: int) -> tuple[float, float]:
+    """What the losses of context and future frames are multiplied by: 1, or with balanced_loss their share of all."""
+    if not config.balanced_loss:
+        return 1.0, 1.0
+    total = context_frames + future_frames
+    return context_frames / total, future_frames / total
 
 
 def perceptual_loss(

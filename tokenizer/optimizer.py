@@ -21,7 +21,7 @@ class OptimizerConfig:
     learning_rate: float = 1e-4
     warmup_steps: int = 500
     weight_decay: float = 0.0
-    clip_norm: float = 1.0
+    clip_norm: float | None = 1.0  # None: gradients of any length
     decay_steps: int | None = None  # updates, warm-up included, after which a cosine has brought the rate to 0
     accumulate: int = 1  # batches whose mean gradient makes one update
 
@@ -34,7 +34,7 @@ class OptimizerConfig:
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """The optimizer; weight decay only on what multiplies activations: never on embeddings, norms and biases."""
     transformation = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(_rate(config), weight_decay=config.weight_decay, mask=decay_mask),
     )
     if config.accumulate > 1:

@@ -21,8 +21,10 @@ from tokenizer.discriminator import DiscriminatorState, init_discriminator
 from tokenizer.losses import Outputs, all_frames, losses
 from tokenizer.model import CompressiveTokenizer, Reconstruction
 from tokenizer.optimizer import OptimizerConfig, apply_updates, make_optimizer
-from tokenizer.perceptual import PerceptualWeights
+from tokenizer.perceptual import PerceptualWeights, lpips
+from tokenizer.published_discriminator import init_published
 from tokenizer.quantize import perplexity, usage
+from tokenizer.turns import learn_to_tell, own_optimizer, play_term
 from tokenizer.types import Params
 
 
@@ -31,7 +33,7 @@ class TokenizerState(flax.struct.PyTreeNode):
 
     params: Params
     optimizer: optax.OptState
-    step: Array  # int32: updates done
+    step: Array  # int32: training steps done, each a piece of an update where gradients are accumulated
     idle: dict[str, Array]  # int32 [K] per codebook: training steps since each code was used; empty without restarts
     discriminator: DiscriminatorState | None = None  # None without adversarial_weight
 
@@ -61,9 +63,17 @@ def init(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> Tok
         optimizer=make_optimizer(optimizer).init(params),
         step=jnp.zeros((), jnp.int32),
         idle=codebooks.never_idle(config),
-        discriminator=None
-        if config.adversarial_weight == 0
-        else init_discriminator(optimizer, jax.random.fold_in(key, 1)),
+        discriminator=_discriminator(config, optimizer, jax.random.fold_in(key, 1)),
+    )
+
+
+def _discriminator(config: TokenizerConfig, optimizer: OptimizerConfig, key: Array) -> DiscriminatorState | None:
+    if config.adversarial_weight == 0:
+        return None
+    return (
+        init_published(own_optimizer(config, optimizer), key)
+        if config.has_turns
+        else init_discriminator(optimizer, key)
     )
 
 
@@ -103,8 +113,14 @@ def train_step(
     discriminator, adversarial = state.discriminator, {}
     if config.adversarial_weight > 0:
         assert discriminator is not None  # `init` makes one for such a config
-        real_nhwc = all_frames(context_bchwc, future_bfhwc)
-        played = play_round(config, optimizer, discriminator, state.step, outputs, real_nhwc, by_outputs, pull_back)
+        begun = state.step // optimizer.accumulate >= config.adversarial_start_step
+        if config.has_turns:
+            assert perceptual is not None  # checked above
+            by_future = _perceptual_gradient(perceptual, outputs.future_bfhwc, future_bfhwc)
+            played = play_term(config, discriminator, begun, outputs, by_future, pull_back)
+        else:
+            real_nhwc = all_frames(context_bchwc, future_bfhwc)
+            played = play_round(config, optimizer, discriminator, begun, outputs, real_nhwc, by_outputs, pull_back)
         loss, by_outputs = loss + played.loss, jax.tree.map(jnp.add, by_outputs, played.gradient)
         discriminator, adversarial = played.state, {"adversarial": played.loss, **played.metrics}
     (gradients,) = pull_back(by_outputs)
@@ -116,11 +132,40 @@ def train_step(
         # The gradient is zero, but moments from before the freeze are not.
         params = codebooks.copied(state.params, params)
     latents = {name: part["latents"] for name, part in quantization.items()}
-    params, idle = codebooks.restart(config, params, state.idle, counts, latents, restart_key)
+    pieces = optimizer.accumulate
+    params, idle = codebooks.restart(config, params, state.idle, counts, latents, restart_key, pieces)
     metrics = {"loss": loss, **terms, **adversarial, "gradient_norm": optax.tree.norm(gradients)}
     for name, counts_k in counts.items():
         metrics |= {f"{name}_codes_used": (counts_k > 0).sum(), f"{name}_perplexity": perplexity(counts_k)}
     return TokenizerState(params, optimizer_state, state.step + 1, idle, discriminator), metrics
+
+
+def _perceptual_gradient(weights: PerceptualWeights, made_bfhwc: Array, real_bfhwc: Array) -> Array:
+    """Of the future frames' LPIPS, without its weight, with respect to the frames that were made."""
+
+    def distance(made_bfhwc: Array) -> Array:
+        made, real = (x.reshape(-1, *x.shape[2:]) for x in (made_bfhwc, real_bfhwc))
+        return lpips(weights, made, real).mean()
+
+    return jax.grad(distance)(made_bfhwc)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "optimizer"), donate_argnames="state")
+def discriminator_step(
+    config: TokenizerConfig, optimizer: OptimizerConfig, state: TokenizerState, frames_bthwc: Array, key: Array
+) -> tuple[TokenizerState, dict[str, Array]]:
+    """The published discriminator's own turn on segments, uint8 [B, T, H, W, 3]; the tokenizer stays as it is.
+
+    The state is donated. Returns also the loss and the mean logits of real and reconstructed frames.
+    """
+    assert state.discriminator is not None  # a config that has turns
+    sample_key, dropout_key = jax.random.split(key)
+    context_bchwc, future_bfhwc = draw(config, frames_bthwc, sample_key)
+    made = merge(config, state.params).reconstruct(context_bchwc, future_bfhwc, dropout_key)
+    fake_nhwc = jax.lax.stop_gradient(Outputs.of(made).frames())
+    real_nhwc = all_frames(context_bchwc, future_bfhwc)
+    discriminator, metrics = learn_to_tell(config, optimizer, state.discriminator, real_nhwc, fake_nhwc)
+    return state.replace(discriminator=discriminator), metrics
 
 
 def _quantization(reconstruction: Reconstruction) -> dict[str, dict[str, Array]]:
@@ -131,7 +176,14 @@ def _quantization(reconstruction: Reconstruction) -> dict[str, dict[str, Array]]
 
 
 def draw(config: TokenizerConfig, frames_bthwc: Array, key: Array) -> tuple[Array, Array]:
-    """The context frames, and `future_sample` of the others in their order, chosen anew for each segment; float32."""
+    """The context frames, and `future_sample` of the others in their order, chosen anew for each segment; float32.
+
+    With shuffle_frames the context is any frames of the segment, and the others come in any order.
+    """
+    if config.shuffle_frames:
+        shuffle_key, key = jax.random.split(key)
+        order_bt = jnp.argsort(jax.random.uniform(shuffle_key, frames_bthwc.shape[:2]), axis=1)
+        frames_bthwc = jnp.take_along_axis(frames_bthwc, order_bt[:, :, None, None, None], axis=1)
     context, future = jnp.split(frames_bthwc, [config.context_frames], axis=1)
     b, f = future.shape[:2]
     if config.future_sample is not None and config.future_sample < f:

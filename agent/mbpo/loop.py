@@ -33,6 +33,9 @@ class ModelSchedule:
     start_agent_steps: int = 2000  # real steps before the model first learns
     initial_tokenizer_updates: int = 1000
     initial_transformer_updates: int = 1000
+    alternate_initial: bool = (
+        False  # each of these tokenizer updates is followed by one of the transformer, as published
+    )
     initial_rollouts: int = 20
     tokenizer_every_env_steps: int | None = 40  # None: stays as first trained, so that the codes keep their meaning
     transformer_every_env_steps: int = 10
@@ -58,6 +61,11 @@ class ModelSchedule:
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
         require_shares(self, "real_share", "recent_share")
+        if self.alternate_initial and self.initial_tokenizer_updates != self.initial_transformer_updates:
+            raise ValueError(
+                f"alternate_initial takes as many first updates of the tokenizer as of the transformer, found "
+                f"{self.initial_tokenizer_updates} and {self.initial_transformer_updates}"
+            )
         if self.imagination not in ("learned", "simulator", "copy-last"):
             raise ValueError(f"imagination is {self.imagination!r}: expected learned, simulator or copy-last")
         if self.gate and self.imagination != "learned":
@@ -83,6 +91,11 @@ class MBPOConfig:
             )
         if not world_model.transformer.reward_head:
             raise ValueError("model-based policy optimisation learns from imagined rewards: keep the reward head")
+        if world_model.tokenizer.has_turns:
+            raise ValueError(
+                "the published discriminator takes its turns in pre-training and fine-tuning alone: set "
+                "adversarial_weight to 0, or discriminator to 'patchgan'"
+            )
         world_model.check_horizon(self.model.horizon)
         world_model.check_horizon(world_model.segment_frames - frames)
         if self.agent.stack < frames:
@@ -211,21 +224,14 @@ class MBPO(DrQv2):
         schedule = self.config.model
         if not self.learns_model:  # nothing to train before the first rollouts
             schedule = dataclasses.replace(schedule, initial_tokenizer_updates=0, initial_transformer_updates=0)
+        tokenizer, transformer = schedule.initial_tokenizer_updates, schedule.initial_transformer_updates
         stages: list[tuple[str, str, int, Callable[[], None]]] = [
-            (
-                "first tokenizer training",
-                "tokenizer_updates",
-                schedule.initial_tokenizer_updates,
-                self._update_tokenizer,
-            ),
-            (
-                "first transformer training",
-                "transformer_updates",
-                schedule.initial_transformer_updates,
-                self._update_transformer,
-            ),
+            ("first tokenizer training", "tokenizer_updates", tokenizer, self._update_tokenizer),
+            ("first transformer training", "transformer_updates", transformer, self._update_transformer),
             ("first rollouts", "rollouts", schedule.initial_rollouts, self._imagine),
         ]
+        if schedule.alternate_initial:
+            stages[:2] = [("first training", "transformer_updates", transformer, self._update_both)]
         for phase, counter, total, act_once in stages:
             if getattr(self.counts, counter) >= total:
                 continue
@@ -258,6 +264,10 @@ class MBPO(DrQv2):
 
     def _segments(self, purpose: str, counter: int, batch: int) -> Segments:
         return self.replay.segments(self._rng(purpose, counter), batch, self.config.world_model.segment_frames)
+
+    def _update_both(self) -> None:
+        self._update_tokenizer()
+        self._update_transformer()
 
     def _update_tokenizer(self) -> None:
         count, model = self.counts.tokenizer_updates, self.config.world_model

@@ -52,7 +52,7 @@ def _bench_loop(options: Any) -> int:
 
 def _bench_loader(options: Any) -> int:
     from experiments.benchmarks import loader_speed
-    from experiments.pretraining import config as pretraining
+    from experiments.pretraining import presets as pretraining
     from experiments.runs.progress import ProgressDisplay
 
     config = dataclasses.replace(pretraining.get(options.preset), data=options.data.specs(videos=True))
@@ -65,7 +65,7 @@ def estimate(arguments: Sequence[str], description: str) -> int:
     """Compile an update for devices that are not here, and say what it would need there."""
     from experiments.benchmarks import device_kinds
     from experiments.benchmarks import estimate as room
-    from experiments.pretraining import config as presets
+    from experiments.pretraining import presets
 
     described = (
         f"{description} --preset is one of {', '.join(presets.names())}; --device-kind one of "

@@ -1,4 +1,5 @@
-"""Random resized crop and colour jitter, drawn once per sequence: all its frames change alike (paper section 4.1)."""
+"""From stored pictures to the model's square: the middle of each, or one random crop and one change of colours for all
+frames of a sequence (paper section 4.1). Either is cut from the picture as it is stored and shrunk once."""
 
 from __future__ import annotations
 
@@ -28,6 +29,10 @@ class Augmentation:
     """Largest turn of the colour circle either way; 1 is a whole turn."""
 
 
+STRONG = Augmentation((0.6, 1.0), (0.75, 4 / 3), 0.4, 0.4, 0.4, 0.5)
+"""The wider ranges that the published code offers."""
+
+
 Box = tuple[float, float, float, float]
 """Left, upper, right, lower, in pixels."""
 
@@ -39,11 +44,17 @@ def augment(frames_thwc: np.ndarray, resolution: int, kind: Augmentation, rng: n
     return crop_and_colour(frames_thwc, resolution, box, draw_colours(frames_thwc, kind, rng))
 
 
-def resize(frames_thwc: np.ndarray, resolution: int) -> np.ndarray:
-    """The whole picture as a square, antialiased; uint8 [T, resolution, resolution, 3]."""
-    if frames_thwc.shape[1:3] == (resolution, resolution):
-        return frames_thwc
-    return crop_and_colour(frames_thwc, resolution, (0, 0, frames_thwc.shape[2], frames_thwc.shape[1]))
+def centre_square(frames_thwc: np.ndarray, resolution: int) -> np.ndarray:
+    """The largest square in the middle, antialiased; uint8 [T, resolution, resolution, 3].
+
+    What training without augmentation, validation, `evaluate` and `predict` see of a picture. The published code cuts
+    RoboNet's test pictures so, and squashes those of other sets, though it never trains on squashed ones.
+    """
+    height, width = frames_thwc.shape[1:3]
+    side = min(height, width)
+    left, upper = round((width - side) / 2), round((height - side) / 2)
+    square = frames_thwc[:, upper : upper + side, left : left + side]
+    return square if side == resolution else crop_and_colour(square, resolution, (0, 0, side, side))
 
 
 def crop_and_colour(

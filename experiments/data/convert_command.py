@@ -9,11 +9,12 @@ import sys
 import zlib
 from collections.abc import Sequence
 
+from experiments.data import held_out
 from experiments.data.convert import convert, describe, describe_damage, select_episodes, verify
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions
+from experiments.data.shards import HELD_OUT
 from experiments.data.writer import StoreWriter
-from experiments.errors import UsageError
 from experiments.runs.outputs import check_output
 from experiments.runs.preemption import stop_request
 from experiments.runs.progress import ProgressDisplay, counted
@@ -26,9 +27,11 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
     """
     typed = _parser(description).parse_args(arguments)
     check_output(typed.out, folder=True)
-    options = ConvertOptions(typed.resolution, typed.image_key, tuple(typed.action_keys) if typed.action_keys else None)
-    only, without = _read_names(typed.only), _read_names(typed.without)
-    source = select_episodes(FORMATS[typed.format](typed.source, options), only, without or ())
+    only, without, named = (path and held_out.read_names(path) for path in (typed.only, typed.without, typed.held_out))
+    action_keys = tuple(typed.action_keys) if typed.action_keys else None
+    options = ConvertOptions(typed.resolution, typed.image_key, action_keys, named)
+    opened = FORMATS[typed.format](typed.source, options)
+    source = select_episodes(opened, only, without or ())
     settings = {
         "format": typed.format,
         "source": "/".join(typed.source.resolve().parts[-2:]),  # the last alone may be a version, or `train`
@@ -38,6 +41,8 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
         "only": _checksum(only),
         "without": _checksum(without),
     }
+    if nobody_learns := opened.held_out if named is None else named:
+        settings[HELD_OUT] = sorted(nobody_learns)
     with stop_request() as stop, StoreWriter(typed.out, settings) as writer, ProgressDisplay() as display:
         if typed.verify:
             for progress in verify(writer):
@@ -76,14 +81,18 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--resolution",
         type=_positive,
-        default=64,
-        help="pixels of the shorter side at most; default: 64. More lets random crops keep their detail",
+        help="pixels of the shorter side at most; default: pictures stay as they are, so that a random crop of one is "
+        "as sharp as the whole. Fewer save room",
     )
     parser.add_argument("--image-key", help="the camera; default: the format's or the data set's usual one")
     parser.add_argument("--action-keys", nargs="+", help="what is joined into an action; default: the usual")
     names = "a list of names, one per line"
     parser.add_argument("--only", type=pathlib.Path, metavar="FILE", help=f"{names}: take these episodes alone")
     parser.add_argument("--without", type=pathlib.Path, metavar="FILE", help=f"{names}: leave these episodes out")
+    parser.add_argument(
+        "--held-out", type=pathlib.Path, metavar="FILE",
+        help=f"{names}: nobody learns from these; they are the set's validation split. Default: what the format says",
+    )  # fmt: skip
     parser.add_argument("--limit", type=_positive, help="the first so many episodes only")
     parser.add_argument(
         "--workers", type=_positive, default=1,
@@ -97,14 +106,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _read_names(path: pathlib.Path | None) -> set[str] | None:
-    try:
-        return None if path is None else {line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: no list of names ({error})") from None
-
-
-def _checksum(names: set[str] | None) -> str | None:
+def _checksum(names: frozenset[str] | None) -> str | None:
     """Which names those are, whatever the file is called that lists them."""
     return names if names is None else f"{len(names)} names {zlib.crc32(' '.join(sorted(names)).encode()):08x}"
 

@@ -2,6 +2,7 @@
 
 Weights are percent of the sampled segments; one of the 35, UIUC D3Field, counts as four sets, one per camera. Step
 sizes bring a set to about the 3 frames per second of Fractal. Actions are joined in the order of their keys.
+Something-Something v2 is not augmented.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import pathlib
 from collections.abc import Sequence
 
+from experiments.data import held_out
 from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError
 
@@ -54,7 +56,7 @@ DATA_SETS = (
         "bc_z", ROBOTS * 0.15, 3,
         action_keys=("future/xyz_residual", "future/axis_angle_residual", "future/target_close"),
     ),
-    DataSet("robo_net", ROBOTS * 0.15, 1),
+    DataSet(held_out.ROBONET_COPIES, ROBOTS * 0.15, 1),
     DataSet("kuka", ROBOTS * 0.1, 3, action_keys=CLOSED),
     DataSet("language_table", ROBOTS * 0.05, 3, image_key="rgb"),
     DataSet(f"stanford_mask_vit{RLDS}", ROBOTS * 0.05, 1),
@@ -82,7 +84,7 @@ DATA_SETS = (
     DataSet(f"kaist_nonprehensile{RLDS}", SMALL, 3),
     DataSet(f"dlr_sara_pour{RLDS}", SMALL, 3),
     DataSet(f"dlr_sara_grid_clamp{RLDS}", SMALL, 3),
-    DataSet(f"dlr_edan_shared_control{RLDS}", SMALL, 3),
+    DataSet(f"dlr_edan_shared_control{RLDS}", SMALL, 2),
     DataSet(f"asu_table_top{RLDS}", SMALL, 4),
     DataSet("utaustin_mutex", SMALL, 7),
     DataSet("berkeley_fanuc_manipulation", SMALL, 3),
@@ -118,4 +120,7 @@ def specs(root: pathlib.Path, names: Sequence[str] | None = None, videos: bool =
     data_sets = [data_set for data_set in data_sets if videos or data_set.name != SOMETHING]
     if missing := [data_set.name for data_set in data_sets if not (root / data_set.name).is_dir()]:
         raise DataError(f"{root} lacks {', '.join(missing)}: convert them, or name the sets to train on")
-    return [DatasetSpec(root / data_set.name, data_set.weight, data_set.step) for data_set in data_sets]
+    return [
+        DatasetSpec(root / data_set.name, data_set.weight, data_set.step, augmented=data_set.name != SOMETHING)
+        for data_set in data_sets
+    ]

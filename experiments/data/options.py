@@ -6,10 +6,12 @@ import dataclasses
 import math
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from experiments.data import mixture
+from experiments.data import held_out, mixture
 from experiments.data.loader import DatasetSpec
+from experiments.data.store import Store
 from experiments.errors import UsageError
 
 SETTINGS = {"weight": float, "step": int}
@@ -28,6 +30,20 @@ class DataOptions:
     goes without something_something_v2."""
     sets: tuple[str, ...] = ()
     """Of --mixture: these sets alone."""
+    held_out: pathlib.Path | None = None
+    """A file of names, one per line, of recordings that nobody learns from, in whichever data set they are; what a set
+    holds out itself is held out anyway. Where a set has some, they are its validation split; other sets hold out their
+    share."""
+
+    def names_held_out(self, parts: Sequence[DatasetSpec]) -> tuple[str, ...]:
+        """The names of the file, in order. Raises UsageError where no recording of these data sets has one of them."""
+        if self.held_out is None:
+            return ()
+        names = held_out.read_names(self.held_out)
+        if not any(held_out.find(Store(part.folder).names, names) for part in parts):
+            example = Store(parts[0].folder).names[0]
+            raise UsageError(f"{self.held_out} names no recording of the data, which are named like '{example}'")
+        return tuple(sorted(names))
 
     def specs(self, videos: bool) -> tuple[DatasetSpec, ...]:
         """The data sets that were typed. videos: whether the mixture brings those without actions.

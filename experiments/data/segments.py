@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 
+from experiments.data import held_out as lists
 from experiments.data.recording import Recording
 from experiments.data.store import Store
 
@@ -16,16 +18,35 @@ FEWEST_HELD_OUT = 2
 """Recordings: a future is compared with that under another one's actions."""
 
 
+def split_of(
+    store: Store,
+    split: Split,
+    share: float = VALIDATION_SHARE,
+    trajectories: int | None = None,
+    held_out: Collection[str] = (),
+) -> np.ndarray:
+    """`members` of a data set: what it says itself is held out, and what `held_out` names besides."""
+    return members(store.names, split, share, trajectories, {*store.held_out, *held_out})
+
+
 def members(
-    names: list[str], split: Split, share: float = VALIDATION_SHARE, trajectories: int | None = None
+    names: list[str],
+    split: Split,
+    share: float = VALIDATION_SHARE,
+    trajectories: int | None = None,
+    held_out: Collection[str] = (),
 ) -> np.ndarray:
     """Indices of the recordings of a split, ascending, int64; of those to train on, so many if `trajectories` says so.
 
-    The `share` of them with the lowest checksum of their names is for validation, at least FEWEST_HELD_OUT where that
-    leaves one to learn from: so it does not depend on their order, on a seed or on the rest of a mixture. Fewer
-    trajectories are among the more.
+    held_out: names, as `held_out.find` compares them; where some recordings have one, these are for validation and all
+    others to learn from. Else the `share` of them with the lowest checksum of their names is for validation, at least
+    FEWEST_HELD_OUT where that leaves one to learn from: so it does not depend on their order, on a seed or on the rest
+    of a mixture. Fewer trajectories are among the more.
     """
     ranked = np.argsort([zlib.crc32(name.encode()) for name in names], kind="stable")
+    if named := lists.find(names, held_out):
+        is_held = np.array([name in named for name in names])[ranked]
+        return np.sort(ranked[is_held] if split == "validation" else ranked[~is_held][:trajectories])
     held = min(max(round(len(names) * share), FEWEST_HELD_OUT), len(names) - 1) if share > 0 else 0
     return np.sort(ranked[:held] if split == "validation" else ranked[held:][:trajectories])
 
@@ -62,12 +83,10 @@ def take_frames(recording: Recording, taken: np.ndarray) -> Recording:
     """Some frames of a recording, ascending, the first one being 0.
 
     An action is that of its own frame (the first of `step`); a reward is the sum of those since the frame before. Where
-    the last frame repeats, actions and rewards are 0.
+    the last frame repeats, so does its action, as in the published code, and nothing is earned.
     """
     chosen = recording.take(taken)
-    repeated = np.diff(taken, prepend=-1) == 0
-    actions = np.where(repeated[:, None], 0, chosen.actions).astype(np.float32)
     if recording.rewards is None:
-        return Recording(chosen.frames, actions)
+        return chosen
     sums = np.diff(np.cumsum(recording.rewards, dtype=np.float64)[taken], prepend=0)
-    return Recording(chosen.frames, actions, sums.astype(np.float32))
+    return Recording(chosen.frames, chosen.actions, sums.astype(np.float32))

@@ -24,6 +24,8 @@ from experiments.data.recording import DataError, Recording
 
 VERSION = 1
 DESCRIPTION = "dataset.json"
+HELD_OUT = "held_out"
+"""Of the settings there: the names that the set was converted to hold out; absent where there were none."""
 REPAIR = "the same ivideogpt convert-data command makes it again"
 
 

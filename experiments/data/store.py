@@ -12,14 +12,15 @@ import numpy as np
 
 from experiments.data.packages import need
 from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, join_chunks
-from experiments.data.shards import REPAIR, Shard, Signals, as_json, read_description, read_shards, shard_path
+from experiments.data.shards import HELD_OUT, REPAIR, Shard, Signals, as_json, read_description, read_shards, shard_path
 
 
 class Store:
     """A data set folder, read only, by any number of threads; shards are opened when they are first read.
 
-    names: of the N recordings. lengths: int64 [N], their frames. Raises DataError where the folder holds no data set,
-    where its conversion has not come to its end, or where a shard is cut short.
+    names: of the N recordings. lengths: int64 [N], their frames. held_out: names that nobody learns from. Raises
+    DataError where the folder holds no data set, where its conversion has not come to its end, or where a shard is cut
+    short.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -39,6 +40,7 @@ class Store:
         if len({shard.signals for shard in shards if shard.signals}) > 1:
             raise DataError(f"{self.folder}: its shards disagree in action size or rewards")
         self.settings: dict[str, Any] = description["settings"]
+        self.held_out: frozenset[str] = frozenset(self.settings.get(HELD_OUT, ()))
         self.signals = next(shard.signals for shard in shards if shard.signals)
         self.names = [name for name, _ in recordings]
         self.lengths = np.array([frames for _, frames in recordings], np.int64)

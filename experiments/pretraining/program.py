@@ -24,6 +24,7 @@ class Program:
     init: Callable[[jax.Array], Any]  # a key to a state, on one device
     step: Any  # jitted
     shardings: Any  # of the state
+    turn: Any = None  # jitted: a state, frames and a key; the discriminator's own update, where it has some
 
     def arguments(self, state, frozen, segments, actions_bta, rewards_bt, key, perceptual) -> tuple:
         """segments: frames [B, T, H, W, 3], or tokens [B, L]. frozen: the tokenizer's parameters, for the transformer.
@@ -54,6 +55,10 @@ def program(part: str, model: WorldModelConfig, config: MeshConfig, mesh: Mesh) 
     def update(state: Any, *others: Any) -> tuple[Any, dict[str, jax.Array]]:
         return step(*static, state.replace(params=constrain(state.params)), *others, constrain_gradients=constrain)
 
-    return Program(
-        part, begin, jax.jit(update, out_shardings=(shardings, everywhere(mesh)), donate_argnums=0), shardings
-    )
+    def turn(state: Any, segments: jax.Array, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        return tokenizer.discriminator_step(*static, state, segments, key)
+
+    places = (shardings, everywhere(mesh))
+    has_turns = part == "tokenizer" and model.tokenizer.has_turns
+    compiled = [jax.jit(step, out_shardings=places, donate_argnums=0) for step in (update, turn)]
+    return Program(part, begin, compiled[0], shardings, compiled[1] if has_turns else None)

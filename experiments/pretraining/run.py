@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from agent.events import CheckpointDue, Clock, Progress, SafePoint
-from experiments.data.segments import members
+from experiments.data.segments import split_of
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.pretraining import tokenizing
@@ -177,7 +177,8 @@ def _check_settings(config: Pretraining) -> None:
         raise UsageError("--token-segments is a positive number, and needs --tokens FOLDER")
     if config.trajectories is None:
         return
-    most = max(len(members(Store(part.folder).names, "train", config.validation_share)) for part in config.data)
+    share, named = config.validation_share, config.held_out
+    most = max(len(split_of(Store(part.folder), "train", share, None, named)) for part in config.data)
     if not 1 <= config.trajectories <= most:
         raise UsageError(
             f"--trajectories {config.trajectories}: the data has {most} to learn from, once some are held out"

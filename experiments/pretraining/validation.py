@@ -16,10 +16,10 @@ import tokenizer
 import world_model
 from agent.mbpo.model_evaluation import Comparison, evaluate_model
 from agent.replay import Episode, rewards_of_actions
-from experiments.data.augment import resize
+from experiments.data.augment import centre_square
 from experiments.data.loader import DatasetSpec
 from experiments.data.recording import Recording
-from experiments.data.segments import every_nth, members
+from experiments.data.segments import every_nth, split_of
 from experiments.data.store import Store
 from experiments.pretraining.config import Pretraining
 from tokenizer.losses import Outputs, losses
@@ -68,8 +68,12 @@ def reconstruct(
 
 def with_held_out(settings: Pretraining) -> tuple[DatasetSpec, ...]:
     """The data sets that have recordings to be evaluated on: at least two."""
-    share = settings.validation_share
-    return tuple(p for p in settings.data if len(members(Store(p.folder).names, "validation", share)))
+    return tuple(part for part in settings.data if len(_held_out(settings, Store(part.folder))))
+
+
+def _held_out(settings: Pretraining, store: Store) -> np.ndarray:
+    """Indices of a data set's held-out recordings."""
+    return split_of(store, "validation", settings.validation_share, None, settings.held_out)
 
 
 def evaluate_imagination(settings: Pretraining, model: WorldModelConfig, params: WorldModelParams) -> Comparison | None:
@@ -81,14 +85,14 @@ def evaluate_imagination(settings: Pretraining, model: WorldModelConfig, params:
     episodes = [
         _episode(every_nth(store.read(int(index)), part.step), model)
         for part, store in ((part, Store(part.folder)) for part in settings.data)
-        for index in members(store.names, "validation", settings.validation_share)[:each]
+        for index in _held_out(settings, store)[:each]
         if -(-store.lengths[index] // part.step) > length
     ]
     return evaluate_model(model, params, episodes, settings.horizon) if len(episodes) > 1 else None
 
 
 def _episode(recording: Recording, model: WorldModelConfig) -> Episode:
-    frames = resize(recording.frames, model.tokenizer.resolution)
+    frames = centre_square(recording.frames, model.tokenizer.resolution)
     size = model.transformer.action_size
     actions = (
         np.asarray(world_model.pad_actions(recording.actions[None, :-1], size))[0]

@@ -63,8 +63,9 @@ def train(arguments: Sequence[str], description: str) -> int:
     rendering.choose_backend()
     from experiments.training.run import train as run  # late: MuJoCo reads its backend when it is imported
 
-    typed = typed_names(arguments, experiment.algorithm, f"{name}.")
-    settings = experiment.select(typed | typed_names(arguments, experiment))
+    of_algorithm, of_run = typed_names(arguments, experiment.algorithm, f"{name}."), typed_names(arguments, experiment)
+    experiment = presets.fit_task(experiment, of_run)
+    settings = experiment.select(of_algorithm | of_run)
     if places.demonstrations_dir is not None:
         settings["demonstrations_dir"] = str(places.demonstrations_dir)
     report = run(
@@ -73,7 +74,7 @@ def train(arguments: Sequence[str], description: str) -> int:
         places.demonstrations_dir,
         shlex.join(["ivideogpt", "train", *arguments]),
         places.perceptual_file,
-        typed,
+        of_algorithm | (presets.kept(choices.preset) if name == "mbpo" else frozenset()),
         places.held_out_dir,
         settings,
         restart=places.restart,

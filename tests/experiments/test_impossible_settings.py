@@ -11,7 +11,7 @@ from agent.episodes import RandomActions
 from agent.loop import Schedule
 from agent.mbpo import ModelSchedule
 from experiments.evaluation.protocol import Protocol
-from experiments.pretraining import config as pretraining
+from experiments.pretraining import presets as pretraining
 from experiments.pretraining.config import Stage
 from experiments.training import presets
 from tokenizer import OptimizerConfig, TokenizerConfig

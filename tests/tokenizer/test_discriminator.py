@@ -1,4 +1,4 @@
-"""The discriminator, and when it plays a part in training."""
+"""Our discriminator, and when it plays a part in training."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ WITHOUT = TokenizerConfig(
     perceptual_weight=0.0,
 )
 START, STEPS = 2, 12
-WITH = dataclasses.replace(WITHOUT, adversarial_weight=0.5, adversarial_start_step=START)
+WITH = dataclasses.replace(WITHOUT, discriminator="patchgan", adversarial_weight=0.5, adversarial_start_step=START)
 ADVERSARIAL = {"adversarial", "adaptive_weight", "discriminator_loss", "discriminator_real", "discriminator_fake"}
 
 

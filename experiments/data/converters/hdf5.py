@@ -21,6 +21,7 @@ from experiments.data.converters.source import (
     shrink_all,
 )
 from experiments.data.converters.video import video_frames
+from experiments.data.held_out import robonet_test
 from experiments.data.packages import need
 from experiments.data.recording import DataError, Recording, make_recording
 from experiments.errors import UsageError
@@ -37,26 +38,27 @@ ROBONET_ACTIONS = 5
 def open_vp2(source: pathlib.Path, options: ConvertOptions) -> Source:
     """`data/<demo>/obs/<camera>` [T, H, W, 3] and `data/<demo>/actions` [T, A] of every file.
 
-    Train and validation become one data set. Links to other files are not followed.
+    Demonstrations of `mask/train` and `mask/valid` become one data set, which holds the latter out; where a file lacks
+    one of these lists, all of its demonstrations are taken. Links to other files are not followed.
     """
     reader = IsolatedReader()
-    names = [(path, demo) for path in find_files(source, SUFFIXES) for demo in _list_demonstrations(reader, path)]
-    return Source(
-        len(names),
-        (
-            EpisodeRef(
-                f"{name_of(path, source)}/{demo}",
-                functools.partial(reader.read, path, functools.partial(_read_vp2, path, demo, options)),
-            )
-            for path, demo in names
-        ),
-    )
+    episodes: list[EpisodeRef] = []
+    held_out: set[str] = set()
+    for path in find_files(source, SUFFIXES):
+        demonstrations, of_validation = _list_demonstrations(reader, path)
+        file = name_of(path, source)
+        held_out |= {f"{file}/{demo}" for demo in of_validation}
+        for demo in demonstrations:
+            read = functools.partial(_read_vp2, path, demo, options)
+            episodes.append(EpisodeRef(f"{file}/{demo}", functools.partial(reader.read, path, read)))
+    return Source(len(episodes), episodes, frozenset(held_out))
 
 
 def open_robonet(source: pathlib.Path, options: ConvertOptions) -> Source:
     """Camera 0 (or `--image-key cam1_video`) and five-dimensional actions of every trajectory.
 
-    Links to other files are not followed.
+    The 256 trajectories that published results are on are held out, known by the names of their files. Links to other
+    files are not followed.
     """
     reader, found = IsolatedReader(), find_files(source, SUFFIXES)
     return Source(
@@ -68,22 +70,30 @@ def open_robonet(source: pathlib.Path, options: ConvertOptions) -> Source:
             )
             for path in found
         ),
+        robonet_test(),
     )
 
 
-def _list_demonstrations(reader: IsolatedReader, path: pathlib.Path) -> Sequence[str]:
-    """Names in the order of their numbers. A file that cannot be opened stands for one broken episode."""
+def _list_demonstrations(reader: IsolatedReader, path: pathlib.Path) -> tuple[Sequence[str], Sequence[str]]:
+    """Names in the order of their numbers, and those that the file itself keeps for validation.
+
+    A file that cannot be opened stands for one broken episode.
+    """
     try:
         return reader.read(path, functools.partial(_demonstrations, path))
     except UsageError:  # the package is missing
         raise
     except Exception:  # the package has an error of its own for each kind of damage
-        return ("",)
+        return ("",), ()
 
 
-def _demonstrations(path: pathlib.Path) -> Sequence[str]:
+def _demonstrations(path: pathlib.Path) -> tuple[Sequence[str], Sequence[str]]:
     with need("h5py").File(path) as file:
-        return sorted(_follow(file, "data"), key=lambda name: (len(name), name))
+        names = sorted(_follow(file, "data"), key=lambda name: (len(name), name))
+        if not (_has(file, "mask/train") and _has(file, "mask/valid")):
+            return names, ()
+        train, valid = ({word.decode() for word in _follow(file, f"mask/{part}")[()]} for part in ("train", "valid"))
+        return [name for name in names if name in train | valid], sorted(valid)
 
 
 def _read_vp2(path: pathlib.Path, demo: str, options: ConvertOptions) -> Recording:
@@ -105,7 +115,7 @@ def _read_robonet(path: pathlib.Path, options: ConvertOptions) -> Recording:
     return make_recording(frames[:length], actions[: length - 1])
 
 
-def _robonet_frames(camera: Any, resolution: int) -> np.ndarray:
+def _robonet_frames(camera: Any, resolution: int | None) -> np.ndarray:
     """A camera's frames, stored as one MP4 file or as a JPEG file each, in the order of colours that it says."""
     if _has(camera, "frames"):
         stored = _follow(camera, "frames")

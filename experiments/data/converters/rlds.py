@@ -9,13 +9,15 @@ import pathlib
 import numpy as np
 
 from agent.replay import rewards_of_arriving
-from experiments.data import mixture
+from experiments.data import held_out, mixture
 from experiments.data.converters.example import Example
 from experiments.data.converters.source import ConvertOptions, Source, decode_image, shrink_all
 from experiments.data.converters.tfrecord import tfrecord_source
 from experiments.data.recording import DataError, Recording, make_recording
 
 OBSERVATION, ACTION, REWARD = "steps/observation/", "steps/action", "steps/reward"
+ORIGIN = "episode_metadata/file_path"
+"""The file that an episode was made from."""
 
 
 def open_rlds(source: pathlib.Path, options: ConvertOptions) -> Source:
@@ -23,9 +25,12 @@ def open_rlds(source: pathlib.Path, options: ConvertOptions) -> Source:
 
     A set of the published mixture, known by the name of its folder, brings its own keys; any other is read with the
     image key `image` and all of its action. `reward`, where there is one, becomes that of arriving at the frame after.
-    All splits become one data set.
+    All splits become one data set. Left out are copies of recordings that are held out elsewhere, known by the
+    `file_path` in an episode's metadata: of robo_net, RoboNet's test recordings; of any set, those of --held-out.
     """
-    return tfrecord_source(source, functools.partial(_episode, options=_with_own_keys(source, options)))
+    options = _with_own_keys(source, options)
+    found = tfrecord_source(source, functools.partial(_episode, options=options))
+    return dataclasses.replace(found, held_out=options.held_out or frozenset())
 
 
 def _with_own_keys(source: pathlib.Path, options: ConvertOptions) -> ConvertOptions:
@@ -33,6 +38,8 @@ def _with_own_keys(source: pathlib.Path, options: ConvertOptions) -> ConvertOpti
     known = next(filter(None, map(mixture.of_catalogue, (source.name, source.parent.name))), None)
     if known is None:
         return dataclasses.replace(options, image_key=options.image_key or "image")
+    if options.held_out is None and known.name == held_out.ROBONET_COPIES:
+        options = dataclasses.replace(options, held_out=held_out.robonet_test())
     keys = known.action_keys or None
     return dataclasses.replace(
         options, image_key=options.image_key or known.image_key, action_keys=options.action_keys or keys
@@ -41,6 +48,8 @@ def _with_own_keys(source: pathlib.Path, options: ConvertOptions) -> ConvertOpti
 
 def _episode(data: bytes, options: ConvertOptions) -> Recording:
     example = Example(data)
+    if options.held_out:
+        _refuse_copies(example, options.held_out)
     image = f"{OBSERVATION}{options.image_key}"
     if image not in example:
         others = sorted(name.removeprefix(OBSERVATION) for name in example if name.startswith(OBSERVATION))
@@ -48,6 +57,12 @@ def _episode(data: bytes, options: ConvertOptions) -> Recording:
     frames = shrink_all(map(decode_image, example[image]), options.resolution)
     actions = [_split_by_step(example, name, len(frames)) for name in _action_names(example, options)]
     return make_recording(frames, np.concatenate(actions, axis=1) if actions else None, _rewards(example, len(frames)))
+
+
+def _refuse_copies(example: Example, names: frozenset[str]) -> None:
+    origins = [path.decode() for path in example.get(ORIGIN, ()) if isinstance(path, bytes)]
+    if copied := held_out.find(origins, names):
+        raise DataError(f"it is a copy of {min(copied)}, which is held out")
 
 
 def _action_names(example: Example, options: ConvertOptions) -> list[str]:

@@ -20,6 +20,9 @@ CLASSES = frozenset(
 )  # fmt: skip
 """Numbers, in the set's own table of labels, of the classes in the published mixture: those that handle objects."""
 
+FEWEST_FRAMES = 16
+"""Of a video in the published mixture."""
+
 SPLITS = ("train", "validation")
 
 
@@ -59,4 +62,7 @@ def _json(source: pathlib.Path, name: str):
 def _read(videos: dict[str, pathlib.Path], number: int, source: pathlib.Path, options: ConvertOptions) -> Recording:
     if str(number) not in videos:
         raise DataError(f"{source} holds no video {number}")
-    return make_recording(video_frames(videos[str(number)], options.resolution))
+    recording = make_recording(video_frames(videos[str(number)], options.resolution))
+    if recording.length < FEWEST_FRAMES:
+        raise DataError(f"its {recording.length} frames are fewer than the {FEWEST_FRAMES} that the mixture takes")
+    return recording

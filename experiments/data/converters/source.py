@@ -17,9 +17,12 @@ from experiments.data.recording import DataError, Recording
 class ConvertOptions:
     """What to take from a source. Keys that are None are the format's own."""
 
-    resolution: int = 64
+    resolution: int | None = None
+    """Pixels of a picture's shorter side that are kept at most; None: pictures stay as they are."""
     image_key: str | None = None
     action_keys: tuple[str, ...] | None = None
+    held_out: frozenset[str] | None = None
+    """Names of recordings that nobody learns from; None: those that the format says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +39,25 @@ class Source:
 
     total: int
     episodes: Iterable[EpisodeRef]
+    held_out: frozenset[str] = frozenset()
+    """Names of recordings that nobody learns from."""
 
 
-def shrink(picture_hwc: np.ndarray, resolution: int) -> np.ndarray:
+def shrink(picture_hwc: np.ndarray, resolution: int | None) -> np.ndarray:
     """A picture whose shorter side is at most `resolution`, its shape kept, antialiased; uint8 [H', W', 3].
 
     The square is cut out when a batch is made, so that random crops are not squashed and reach the whole picture.
     """
     height, width = picture_hwc.shape[:2]
-    if min(height, width) <= resolution:
+    if resolution is None or min(height, width) <= resolution:
         return picture_hwc
     scale = resolution / min(height, width)
     size = (round(width * scale), round(height * scale))
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture_hwc)).resize(size, Image.Resampling.BILINEAR))
 
 
-def shrink_all(pictures: Iterable[np.ndarray], resolution: int) -> np.ndarray:
-    """All frames of an episode, uint8 [T, H', W', 3]; only the small ones are in memory at a time."""
+def shrink_all(pictures: Iterable[np.ndarray], resolution: int | None) -> np.ndarray:
+    """All frames of an episode, uint8 [T, H', W', 3]; where they shrink, only the small ones are in memory."""
     frames = [shrink(as_rgb(picture), resolution) for picture in pictures]
     if not frames:
         raise DataError("it has no frames")

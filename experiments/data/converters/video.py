@@ -31,7 +31,7 @@ def _read(path: pathlib.Path, options: ConvertOptions) -> Recording:
 
 
 def video_frames(
-    video: pathlib.Path | bytes, resolution: int, start: float = 0.0, count: int | None = None
+    video: pathlib.Path | bytes, resolution: int | None, start: float = 0.0, count: int | None = None
 ) -> np.ndarray:
     """Frames of a video file or of its bytes, shrunk; uint8 [T, H, W, 3].
 

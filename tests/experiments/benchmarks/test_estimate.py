@@ -10,7 +10,7 @@ import pytest
 from experiments.benchmarks import device_kinds
 from experiments.benchmarks.estimate import EstimateOptions, apply_options, collectives, devices_of
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 
 HLO = """
   %g = (f32[4,8]{1,0}, bf16[16]{0}) all-reduce(%a, %b), replica_groups={{0,1}}

@@ -8,7 +8,7 @@ from noise_data import write_set
 from experiments.benchmarks import device_kinds, loader_speed
 from experiments.benchmarks.estimate import SHARE, step_flops
 from experiments.data.loader import DatasetSpec
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 
 
 def test_rates_of_every_number_of_workers_and_what_one_device_would_need(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.data.augment import GREY, Augmentation, augment, crop_and_colour, draw_box, draw_colours, resize
+from experiments.data.augment import GREY, Augmentation, augment, centre_square, crop_and_colour, draw_box, draw_colours
 
 NONE = Augmentation((1.0, 1.0), (1.0, 1.0), 0, 0, 0, 0)
 
@@ -43,8 +43,8 @@ def test_a_crop_shows_its_part_of_the_picture():
     picture[:, :4, :4] = 200
     assert (crop_and_colour(picture, 4, (0, 0, 4, 4)) == 200).all()
     assert (crop_and_colour(picture, 4, (4, 4, 8, 8)) == 0).all()
-    np.testing.assert_array_equal(resize(picture, 8), picture)
-    assert resize(picture, 4)[0, 0, 0, 0] == 200 and resize(picture, 4)[0, 3, 3, 0] == 0
+    np.testing.assert_array_equal(centre_square(picture, 8), picture)
+    assert centre_square(picture, 4)[0, 0, 0, 0] == 200 and centre_square(picture, 4)[0, 3, 3, 0] == 0
 
 
 @pytest.mark.parametrize(

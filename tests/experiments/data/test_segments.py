@@ -53,7 +53,7 @@ def test_frames_bring_their_own_action_and_the_rewards_since_the_frame_before(ma
     np.testing.assert_array_equal(segment.rewards[1:], 3 * steps[1:] - 3)  # t + (t - 1) + (t - 2)
 
 
-def test_where_the_last_frame_repeats_nothing_is_done_and_nothing_earned(make_store):
+def test_where_the_last_frame_repeats_its_action_does_and_nothing_is_earned(make_store):
     segment = cut(make_store([3]), 0, 6, 1, np.random.default_rng(0))
-    np.testing.assert_array_equal(segment.actions[:, 0], [0, 1, 2, 0, 0, 0])
+    np.testing.assert_array_equal(segment.actions[:, 0], [0, 1, 2, 2, 2, 2])  # fault 13: these were 0
     np.testing.assert_array_equal(segment.rewards, [0, 1, 2, 0, 0, 0])

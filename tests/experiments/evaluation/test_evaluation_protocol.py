@@ -22,7 +22,7 @@ from experiments.evaluation import command as evaluation
 from experiments.evaluation import protocol
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModel
 
@@ -424,7 +424,7 @@ def test_a_folder_of_episode_files_is_read_whole(make_episode, tmp_path):
     kept = [make_episode(length, side=16) for length in (6, 4)]
     for index, episode in enumerate(kept):
         save_episode(tmp_path / f"{index}.npz", episode)
-    (found,) = read_recordings([DatasetSpec(tmp_path)], "validation", resolution=16)
+    (found,) = read_recordings([DatasetSpec(tmp_path)], "validation")
     assert [(each.name, each.length) for each in found.recordings] == [("0.npz", 7), ("1.npz", 5)]
     np.testing.assert_array_equal(found.recordings[1].read(np.arange(2)).frames, kept[1].frames[:2])
 

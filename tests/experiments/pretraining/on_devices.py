@@ -14,8 +14,7 @@ import numpy as np
 import world_model
 from agent.events import CheckpointDue, Progress
 from experiments.data.loader import DatasetSpec
-from experiments.pretraining import config as presets
-from experiments.pretraining import loop, mesh
+from experiments.pretraining import loop, mesh, presets
 from experiments.pretraining.config import Pretraining, Stage
 from experiments.pretraining.loop import Validated
 from experiments.pretraining.mesh import MeshConfig

@@ -9,7 +9,7 @@ from noise_data import write_set
 import world_model
 from experiments.data.loader import DatasetSpec
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 from experiments.pretraining.fitting import for_data, of_model
 
 DEBUG = presets.get("debug").world_model

@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
+from experiments.pretraining import presets
 from experiments.pretraining.mesh import MeshConfig, check_batch, make_mesh, state_shardings
 from experiments.runs.metrics_log import read_metrics
 from world_model import WorldModel

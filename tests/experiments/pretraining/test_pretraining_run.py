@@ -16,8 +16,7 @@ from agent.events import CheckpointDue
 from experiments import cli
 from experiments.data.loader import DatasetSpec
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
-from experiments.pretraining import run
+from experiments.pretraining import presets, run
 from experiments.pretraining.command import MODES
 from experiments.pretraining.config import Stage
 from experiments.pretraining.mesh import MeshConfig

@@ -12,8 +12,7 @@ from experiments.data.loader import DatasetSpec
 from experiments.data.recording import DataError
 from experiments.data.tokens import TokenFolder, TokenLoader, TokenSegments
 from experiments.errors import UsageError
-from experiments.pretraining import config as presets
-from experiments.pretraining import run, tokenizing
+from experiments.pretraining import presets, run, tokenizing
 from experiments.pretraining.config import Stage
 from experiments.runs.metrics_log import read_metrics
 

@@ -67,7 +67,7 @@ def something(tmp_path, film):
     held = [{"id": "99", "template": "Holding [something]"}]
     (folder / "something-something-v2-validation.json").write_text(json.dumps(held))
     for number in (7, 8, 12):
-        film_of = film([number] * 3, container="webm", codec="libvpx-vp9")
+        film_of = film([number] * 16, container="webm", codec="libvpx-vp9")
         (folder / "videos" / f"{number}.webm").write_bytes(film_of)
     return folder
 
@@ -77,7 +77,7 @@ def test_of_something_something_the_chosen_classes_are_taken_and_a_missing_video
 ):
     store = converted("something", something, resolution=16)
     assert store.names == ["7", "12"]
-    assert numbers_of(store.read(1).frames) == [12] * 3
+    assert numbers_of(store.read(1).frames) == [12] * 16
     assert [name for name, _ in store.skipped] == ["99"]
 
 
