@@ -107,4 +107,5 @@ class DmControl(PixelSimulator):
         self._camera.close()
 
 
-SUITE = Suite("dmc", PREFIX, DmControl, task_names)
+PROTOCOL = {"benchmark": "DeepMind Control Suite", "reward": "summed over the action repeat"}
+SUITE = Suite("dmc", PREFIX, DmControl, task_names, PROTOCOL)

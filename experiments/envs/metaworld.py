@@ -140,4 +140,9 @@ class MetaWorld(PixelSimulator):
         self._camera.close()
 
 
-SUITE = Suite("metaworld", "", MetaWorld, task_names)
+PROTOCOL = {
+    "benchmark": "Meta-World v3",
+    "camera": CAMERA,
+    "reward": f"summed over {ACTION_REPEAT} steps, + {SUCCESS_BONUS:.0f} on success",
+}
+SUITE = Suite("metaworld", "", MetaWorld, task_names, PROTOCOL)

@@ -57,6 +57,8 @@ class Suite:
     """A task by its whole name, drawn in this quality at so many pixels a side. Raises UserError: no such task."""
     task_names: Callable[[], tuple[str, ...]]
     """Whole names, in alphabetical order."""
+    protocol: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What results on its tasks depend on and no setting says, by the names that reports have for it."""
 
 
 class PixelSimulator(gymnasium.Env, abc.ABC):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UsageError
 from experiments.runs.outputs import check_output, writing
@@ -16,22 +16,41 @@ if TYPE_CHECKING:
 
 
 def report(arguments: Sequence[str], description: str) -> int:
-    """A page about a run or several, and their table."""
+    """A page about a run or several, and their tables."""
     parser = argparse.ArgumentParser(prog="ivideogpt report", description=description)
-    parser.add_argument("run", nargs="+", type=pathlib.Path)
     parser.add_argument(
-        "--out", type=pathlib.Path, help="default: report.html in the run, comparison.html in the first"
+        "run", nargs="+", type=pathlib.Path, help="a run folder, or a table of evaluations that --csv once wrote"
     )
-    parser.add_argument("--csv", type=pathlib.Path, help="write the evaluations of all runs to this file as well")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="default: report.html in the run, comparison.html in the first of several run folders, or here",
+    )
+    parser.add_argument(
+        "--csv", type=pathlib.Path, help="write the evaluations of all run folders to this file as well"
+    )
+    parser.add_argument(
+        "--findings", type=pathlib.Path, help="write all numbers of a comparison to this CSV file as well"
+    )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        type=pathlib.Path,
+        metavar="FILE.csv",
+        help="published series to stand beside the runs; FILE.yaml beside it has their source and protocol",
+    )
     options = parser.parse_args(arguments)
+    from experiments.reports.curves import read_table
     from experiments.reports.page import write_report
     from experiments.reports.tables import as_csv, rows
     from experiments.runs.run_folder import RunFolder, write_atomically
 
-    for path in (options.csv, options.out):
+    for path in (options.csv, options.out, options.findings):
         if path is not None:
             check_output(path)
-    folders = [RunFolder(path) for path in options.run]
+    kept = [row for path in options.run if path.is_file() for row in read_table(path)]
+    folders = [RunFolder(path) for path in options.run if not path.is_file()]
     if options.csv:
         table = as_csv(folders)
         for folder in folders:
@@ -40,10 +59,25 @@ def report(arguments: Sequence[str], description: str) -> int:
         with writing(options.csv):
             options.csv.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(options.csv, table)
+    if options.findings:
+        _write_findings([*(row for folder in folders for row in rows(folder)), *kept], options.findings)
     with writing(options.out or options.run[0]):
-        written = write_report(folders, options.out)
+        written = write_report(folders, options.out, kept, options.reference)
     print(written)
     return 0
+
+
+def _write_findings(table: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+    """Raises UsageError where no agent was evaluated."""
+    from experiments.reports import findings
+    from experiments.runs.run_folder import write_atomically
+
+    agents = [row for row in table if row["kind"] == "agent"]
+    if not agents:
+        raise UsageError("--findings compares agents, and none of these runs is an evaluated one: leave it out")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, findings.as_csv(findings.find(agents)))
 
 
 def curves(arguments: Sequence[str], description: str) -> int:

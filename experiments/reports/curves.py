@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from experiments.errors import UsageError
-from experiments.reports import tables
+from experiments.reports import statistics, tables
 from experiments.reports.plots import AXES, COLOURS, STYLE, axis_label, in_axis_units
 
 Row = Mapping[str, Any]
@@ -44,23 +44,25 @@ def read_table(path: str | os.PathLike) -> list[Row]:
 
 def group_rows(rows: Iterable[Row]) -> dict[Run, list[Row]]:
     """The evaluations of each run in the order of their steps; runs by task, algorithm, preset, seed and settings."""
-    ordered = sorted(rows, key=lambda row: (*_run(row), row["agent_steps"]))
-    return {run: list(group) for run, group in itertools.groupby(ordered, key=_run)}
+    ordered = sorted(rows, key=lambda row: (*run_of(row), row["agent_steps"]))
+    return {run: list(group) for run, group in itertools.groupby(ordered, key=run_of)}
 
 
-def _run(row: Row) -> Run:
+def run_of(row: Row) -> Run:
+    """The run that an evaluation is of."""
     task, algorithm, preset, seed = (str(row[name]) for name in RUN)
     pretrained = [f"pretrained={row['pretrained']}"] if row["pretrained"] else []
     return task, algorithm, preset, seed, tuple(sorted([*row["settings"].split(), *pretrained]))
 
 
-def _group(run: Run) -> Group:
+def group_of(run: Run) -> Group:
+    """The group that a run belongs to."""
     return run[1], run[2], run[4]
 
 
 def labels(runs: Iterable[Run]) -> dict[Group, str]:
     """Names of the groups of runs: as much as tells those of one algorithm apart."""
-    groups = sorted({_group(run) for run in runs})
+    groups = sorted({group_of(run) for run in runs})
     names = {}
     for algorithm, preset, settings in groups:
         alike = [group for group in groups if group[0] == algorithm]
@@ -104,7 +106,7 @@ def draw(rows: Sequence[Row], over: str = "env_steps", of: str = "success") -> F
         grid = figure.subplots(1, len(tasks), sharey=of == "success", squeeze=False)
         for axes, task in zip(grid[0], tasks, strict=True):
             for number, (group, name) in enumerate(names.items()):
-                seeds = [each for run, each in runs.items() if (run[0], _group(run)) == (task, group)]
+                seeds = [each for run, each in runs.items() if (run[0], group_of(run)) == (task, group)]
                 if seeds:
                     label = f"{name} ({len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'})"
                     _draw_seeds(axes, seeds, over, of, COLOURS[number % len(COLOURS)], label)
@@ -125,9 +127,9 @@ def _draw_seeds(axes: Axes, seeds: list[list[Row]], over: str, of: str, colour: 
     x, measured = _together(seeds, over, of)
     if not len(x):
         return
-    axes.plot(in_axis_units(x, over), interquartile_mean(measured), color=colour, marker="o", markersize=3, label=label)
-    if len(seeds) >= 3:
-        low, high = interval(measured)
+    middle, low, high = statistics.estimate_curve(statistics.curve_of_pooled, measured[:, None])
+    axes.plot(in_axis_units(x, over), middle, color=colour, marker="o", markersize=3, label=label)
+    if low is not None and high is not None:
         axes.fill_between(in_axis_units(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
 
 
@@ -139,21 +141,6 @@ def _together(seeds: list[list[Row]], over: str, of: str) -> tuple[np.ndarray, n
     return x, np.array([[rows[step][of] for step in common] for rows in by_step])
 
 
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean [..., T] over the middle half of the seeds of [..., seeds, T]; of three or fewer, over all."""
-    from scipy import stats  # takes two seconds, which every command would wait for
-
-    return stats.trim_mean(values, 0.25, axis=-2)
-
-
-def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval [T] of `interquartile_mean`, by resampling seeds; the same numbers every time."""
-    rng = np.random.default_rng(0)
-    drawn = values[rng.integers(len(values), size=(2000, len(values)))]
-    low, high = np.percentile(interquartile_mean(drawn), [2.5, 97.5], axis=0)
-    return low, high
-
-
 def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
     """What `summarize` found, for a terminal; settings only where they tell runs of an algorithm apart."""
     runs: list[Run] = [
@@ -161,7 +148,7 @@ def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
     ]
     names = labels(runs)
     head = (*RUN, "agent steps", "env steps", "minutes", "success at the end")
-    table = [head, *(_cells(line, names[_group(run)]) for run, line in zip(runs, lines, strict=True))]
+    table = [head, *(_cells(line, names[group_of(run)]) for run, line in zip(runs, lines, strict=True))]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table

@@ -15,7 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.errors import UsageError
-from experiments.reports import adaptation, curves, plots, tables
+from experiments.reports import adaptation, comparison_page, curves, plots, tables
+from experiments.reports.clips import Clip
 from experiments.reports.reading import read_run
 from experiments.runs.metrics_log import latest
 from experiments.runs.progress import counted, format_duration
@@ -30,14 +31,6 @@ class Verdict:
     answer: bool | None
     headline: str
     detail: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """A video or picture, whole, as a data address."""
-
-    when: str  # as "agent step 1,300"
-    address: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,22 +145,45 @@ OUTLIER = "outlier/"
 """How metrics.jsonl marks the name of a metric far outside the real range."""
 
 
-def write_report(folders: Sequence[RunFolder], out: str | os.PathLike | None = None) -> pathlib.Path:
+def write_report(
+    folders: Sequence[RunFolder],
+    out: str | os.PathLike | None = None,
+    kept: Sequence[curves.Row] = (),
+    reference_files: Sequence[pathlib.Path] = (),
+) -> pathlib.Path:
     """Write one self-contained page: about a run, or comparing several. Returns its path.
 
-    out: by default `report.html` in the folder of the one run, `comparison.html` in the first folder for several.
-    A run that has only begun gives a page that says what is missing. Raises RunFolderError and MetricsError.
+    out: by default `report.html` in the folder of the one run, `comparison.html` in the first folder for several, or
+    where there is no folder. kept: evaluations of other runs, of which nothing else is there. reference_files: as
+    `references.read_reference` takes them. A run that has only begun gives a page that says what is missing. Raises
+    RunFolderError, MetricsError, and UsageError.
     """
-    if not folders:
-        raise ValueError("a report needs at least one run folder")
+    if not folders and not kept:
+        raise ValueError("a report needs at least one run")
     names = _names([folder.path for folder in folders])
     runs = [_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    path = pathlib.Path(out) if out else folders[0].report if len(runs) == 1 else folders[0].path / "comparison.html"
+    alone = len(runs) == 1 and not kept and not reference_files
+    beside = folders[0].path if folders else pathlib.Path()
+    path = pathlib.Path(out) if out else folders[0].report if alone else beside / "comparison.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [row for folder in folders for row in tables.rows(folder)] if len(runs) > 1 else []
-    page = template("report.html.j2").render(runs=runs, run=runs[0], plots=_plots(runs, rows))
-    write_atomically(path, page)
+    rows = [] if alone else [row for folder in folders for row in tables.rows(folder)]
+    agents = [row for row in (*rows, *kept) if row["kind"] == "agent"]
+    if reference_files and not agents:
+        raise UsageError("--reference stands beside agents, and none of these runs is an evaluated one: leave it out")
+    compared = comparison_page.compare(agents, reference_files, _played(folders, runs)) if agents else None
+    models = [row for row in rows if row["kind"] != "agent"]
+    shown: dict[str, Any] = {"runs": runs, "run": runs[0] if alone else None, "compared": compared}
+    write_atomically(path, template("report.html.j2").render(**shown, plots=_plots(runs, models)))
     return path
+
+
+def _played(folders: Sequence[RunFolder], runs: Sequence[Run]) -> list[comparison_page.Played]:
+    """The newest evaluation video of each agent's run, with what tells whose it is."""
+    return [
+        comparison_page.Played(tables.describe(folder, folder.read_current()), run.evaluations[0])
+        for folder, run in zip(folders, runs, strict=True)
+        if run.trains_agent and run.evaluations
+    ]
 
 
 def _run(folder: RunFolder, name: str) -> Run:
@@ -191,16 +207,14 @@ def _run(folder: RunFolder, name: str) -> Run:
 def _plots(runs: Sequence[Run], rows: Sequence[curves.Row]) -> dict[str, Any]:
     """Every picture by its place in the template; None where there is nothing to draw.
 
-    rows: of several runs, for the pictures that join the seeds of an algorithm, or of a way to train a model.
+    rows: of several runs that learn from data sets, for the picture that joins those of one beginning.
     """
     lines = {run.name: run.lines for run in runs}
-    agents = [row for row in rows if row["kind"] == "agent"]
-    models = adaptation.last_evaluations(row for row in rows if row["kind"] != "agent")
+    models = adaptation.last_evaluations(rows)
     learned = any(row["trajectories"] for row in models)
     steps = "env_steps" if any(run.trains_agent for run in runs) else "updates"
     pairs = {over: [plots.success_curve(lines, over), plots.return_curve(lines, over)] for over in plots.AXES}
     return {
-        "side_by_side": plots.as_svg(curves.draw(agents), "side by side") if agents else None,
         "adaptation": plots.as_svg(adaptation.draw(models), "adaptation") if learned else None,
         "tell_apart": len(runs) <= len(plots.COLOURS),
         "learning": {over: [curve for curve in pair if curve] for over, pair in pairs.items()},
@@ -345,7 +359,7 @@ def _clips(folder: pathlib.Path, config: dict[str, Any], kind: str, suffix: str)
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:
     """The shortest endings of the paths that tell them apart."""
     parts = [path.absolute().parts for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
+    for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             return names

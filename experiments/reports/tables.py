@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from experiments.errors import UsageError
+from experiments.reports import protocols
 from experiments.reports.reading import read_run
 from experiments.runs.metrics_log import latest
 from experiments.runs.run_folder import RunFolder, RunFolderError, flat
@@ -77,7 +78,8 @@ def describe(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
         raise RunFolderError(f"{folder.config} is damaged: it has no {missing.args[0]}") from missing
     except (TypeError, AttributeError) as error:
         raise RunFolderError(f"{folder.config} is damaged: {error}") from error
-    return run | {"settings": as_words(record["settings"])}
+    told = {"protocol": as_words(protocols.of_config(config))} if "task" in config else {}
+    return run | {"settings": as_words(record["settings"])} | told
 
 
 def as_words(settings: Mapping[str, Any]) -> str:
@@ -180,8 +182,12 @@ def as_csv(folders: Sequence[RunFolder]) -> str:
     return text.getvalue()
 
 
-def read(path: str | os.PathLike, needed: Collection[str], kind: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that `as_csv` made, with at least these columns. kind: of which runs, for the error.
+WRITES = "'ivideogpt report RUN... --csv FILE' writes those"
+
+
+def read(path: str | os.PathLike, needed: Collection[str], kind: str, repair: str = WRITES) -> list[dict[str, str]]:
+    """The rows of a CSV file with at least these columns, such as `as_csv` made. kind, repair: for the error, of what
+    the table is, and where one comes from.
 
     Raises UsageError, which says what is wrong, for everything else.
     """
@@ -193,7 +199,7 @@ def read(path: str | os.PathLike, needed: Collection[str], kind: str) -> list[di
     missing = [name for name in needed if name not in (reader.fieldnames or ())]
     if missing or not table:
         lacks = f"it has no column {missing[0]}" if missing else "it has no rows"
-        raise UsageError(f"{path} is no table of {kind} ({lacks}): 'ivideogpt report RUN... --csv FILE' writes those")
+        raise UsageError(f"{path} is no table of {kind} ({lacks}): {repair}")
     return table
 
 

@@ -39,15 +39,6 @@ def test_a_run_is_first_solved_at_its_first_evaluation_of_that_share():
     assert "never" in curves.as_text([drqv2, mbpo])
 
 
-def test_of_four_seeds_the_middle_two_count():
-    success = np.array([[0.0, 1.0], [0.4, 0.2], [0.6, 0.4], [1.0, 0.0]])
-    np.testing.assert_allclose(curves.interquartile_mean(success), [0.5, 0.3])
-    low, high = curves.interval(success)
-    assert (low <= [0.5, 0.3]).all() and ([0.5, 0.3] <= high).all() and (low < high).all()
-    same = np.full((3, 2), 0.7)
-    np.testing.assert_allclose(curves.interval(same), 0.7)
-
-
 def test_seeds_are_joined_where_all_were_evaluated():
     table = rows("mbpo", 0, [0.0, 0.5, 1.0]) + rows("mbpo", 1, [1.0, 0.5])
     figure = curves.draw(table)

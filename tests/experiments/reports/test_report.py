@@ -191,8 +191,8 @@ def test_several_runs_are_compared_on_one_page_by_names_that_tell_them_apart(tmp
 def test_agents_are_drawn_side_by_side(tmp_path):
     runs = [finished(tmp_path / "a"), finished(tmp_path / "b", (0.0, 1.0))]
     html = write_report(runs, tmp_path / "page.html").read_text()
-    assert "Side by side" in html and "mbpo (1 seed)" in html
-    assert "Side by side" not in write_report([begun(tmp_path / "c"), begun(tmp_path / "d")]).read_text()
+    assert "Task by task" in html and "mbpo, seed 3, is there 2 times: the first one is counted" in html
+    assert "Task by task" not in write_report([begun(tmp_path / "c"), begun(tmp_path / "d")]).read_text()
 
 
 def colours_of(svg: str) -> set[str]:
