@@ -49,7 +49,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add(
         "--sweep-dir",
         type=pathlib.Path,
-        help="its folder; the same command goes on there (default: runs/<file's name>)",
+        help="its folder, where the same command goes on (default: runs/<file's name>)",
     )
     backends = "ray: Ray Tune (default); local: one trial after the other; submitit: Slurm"
     add("--backend", choices=("ray", "local", "submitit"), default="ray", help=backends)

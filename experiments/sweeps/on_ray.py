@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -28,10 +29,11 @@ from experiments.sweeps.session import Session
 REPORT_SECONDS = 1.0
 """A trial reports at least as often, so that Ray can end it."""
 QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is noticed by the session, which ends in good order
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a run has no value before its first evaluation
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # metrics.jsonl is the log
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the table and the trial's log say it
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -59,6 +61,7 @@ def run(session: Session, address: str | None) -> None:
             run_config=tune.RunConfig(
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=str(session.folder.path.absolute() / "ray"),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
                 failure_config=tune.FailureConfig(max_failures=sweep.retries),
                 stop=UntilAsked(session),
                 callbacks=[Showing(session)],
@@ -70,10 +73,13 @@ def run(session: Session, address: str | None) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
+    noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster at {address} ({error}): 'ray start --head' begins one") from error
+    for number, handler in noticed.items():  # Ray's own would end this process at once
+        signal.signal(number, handler)
     try:
         yield
     finally:
