@@ -37,12 +37,13 @@ def sweep(arguments: Sequence[str], description: str) -> int:
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
-    about = "\n".join(f"  ivideogpt sweep {name:7} FOLDER  {action.__doc__}" for name, action in _ABOUT.items())
+    words = {name: f"{name} FOLDER{' [--follow]' * (name == 'status')}" for name in _ABOUT}
+    about = "\n".join(f"  ivideogpt sweep {words[name]:26} {action.__doc__}" for name, action in _ABOUT.items())
     parser = argparse.ArgumentParser(
         prog="ivideogpt sweep",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"about a sweep's folder:\n{about}",
+        epilog=f"about a sweep that was begun\n{about}",
     )
     add = parser.add_argument
     add("file", type=pathlib.Path, help="the sweep as YAML")

@@ -24,6 +24,10 @@ def _one_of(name: str, value: Any, known: Sequence[str]) -> None:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _whole(config: Any, smallest: int, *names: str) -> None:
     for name in names:
         if not isinstance(getattr(config, name), int | None) or isinstance(getattr(config, name), bool):
@@ -121,7 +125,7 @@ class Sweep:
         _one_of("command", self.command, COMMANDS)
         _whole(self, 1, "at_once")
         _whole(self, 0, "retries")
-        if not self.seeds or any(not isinstance(seed, int) or seed < 0 for seed in self.seeds):
+        if not self.seeds or not all(_is_seed(seed) for seed in self.seeds):
             raise ValueError(f"seeds is {list(self.seeds)}, expected whole numbers from 0 on")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds is {list(self.seeds)}: one is there twice")

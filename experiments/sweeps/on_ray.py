@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import time
@@ -75,7 +76,7 @@ def run(session: Session, address: str | None) -> None:
 def _connected(address: str | None) -> Iterator[None]:
     noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(f"no Ray cluster at {address} ({error}): 'ray start --head' begins one") from error
     for number, handler in noticed.items():  # Ray's own would end this process at once
@@ -88,9 +89,8 @@ def _connected(address: str | None) -> Iterator[None]:
 
 def _resources(sweep: Sweep) -> dict[str, float]:
     asked = sweep.resources
-    return (
-        {"cpu": asked.cpus} | ({"gpu": asked.gpus} if asked.gpus else {}) | ({"TPU": asked.tpus} if asked.tpus else {})
-    )
+    wanted: dict[str, float] = {"cpu": asked.cpus, "gpu": asked.gpus, "TPU": asked.tpus}
+    return {name: count for name, count in wanted.items() if count}
 
 
 def _refuse_too_much(sweep: Sweep) -> None:
@@ -134,7 +134,7 @@ class Handout(_OfSession, Searcher):
         Searcher.__init__(self, metric="value", mode=session.sweep.objective.mode)
         self._trials: dict[str, Trial] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         if self.session.stopping:
             return Searcher.FINISHED
         trial = self.session.plan.next()

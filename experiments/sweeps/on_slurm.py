@@ -23,6 +23,12 @@ SIGNAL_SECONDS = 120
 """Before its end a task is told, and saves itself."""
 
 
+REQUEUED = {"additional_parameters": {"requeue": True}}
+"""Also on clusters that do not requeue what they preempt unless they are asked to."""
+TIMEOUTS = 1000
+"""How often a task may run out of its time, and go on."""
+
+
 class SlurmTrial:
     """What a task of the array does. submitit keeps it in a file, and calls `checkpoint` when the task has to end."""
 
@@ -78,7 +84,9 @@ def submit(session: Session, cluster: str) -> None:
 
 def _executor(submitit: Any, sweep: Sweep, folder: SweepFolder, cluster: str) -> Any:
     try:
-        executor = submitit.AutoExecutor(folder=str(folder.path / "slurm"), cluster=cluster)
+        executor = submitit.AutoExecutor(
+            folder=str(folder.path / "slurm"), cluster=cluster, slurm_max_num_timeout=TIMEOUTS
+        )
         executor.update_parameters(**_parameters(sweep, folder, cluster))
     except (RuntimeError, NameError) as error:  # no sbatch here, or a name that it has not
         raise UsageError(f"--backend submitit: {' '.join(str(error).split())[:300]}") from error
@@ -87,7 +95,7 @@ def _executor(submitit: Any, sweep: Sweep, folder: SweepFolder, cluster: str) ->
 
 def _parameters(sweep: Sweep, folder: SweepFolder, cluster: str = "slurm") -> dict[str, Any]:
     """By submitit's names, with `slurm_` before those that only Slurm has."""
-    of_slurm = {"array_parallelism": sweep.at_once or 256, "signal_delay_s": SIGNAL_SECONDS} | {
+    of_slurm = {"array_parallelism": sweep.at_once or 256, "signal_delay_s": SIGNAL_SECONDS, **REQUEUED} | {
         name.replace("-", "_"): value for name, value in sweep.slurm.items() if name != "time"
     }
     return {

@@ -1,6 +1,7 @@
 """Stands in for `ivideogpt train`: ten evaluations over 200 agent steps, in a moment; goes on where it was stopped.
 
-A file `die-at` beside the run folder, with a number of agent steps, kills the next run that comes there, once.
+Files beside the run folder: `die-at`, a number of agent steps, kills the next run that comes there, once; `seconds` is
+how long an evaluation takes.
 """
 
 import fcntl
@@ -29,13 +30,14 @@ if float(option("--drqv2.learning-rate", "1e-4")) > 1:
     print("ivideogpt: learning_rate is too high", file=sys.stderr)
     sys.exit(2)
 
-path, die_at = folder / "metrics.jsonl", folder.parent / "die-at"
+path, die_at, pace = folder / "metrics.jsonl", folder.parent / "die-at", folder.parent / "seconds"
+seconds = float(pace.read_text()) if pace.exists() else 0.0
 done = len(path.read_text().splitlines()) if path.exists() else 0
 worth = -abs(float(option("--drqv2.batch", "8")) - 16) + 0.1 * int(option("--seed", "0"))
 asked: list[int] = []
 signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
 for evaluation in range(done + 1, 11):
-    time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
+    time.sleep(seconds)
     if asked:
         sys.exit(143)
     line = {"agent_steps": 20 * evaluation, "env_steps": 40 * evaluation, "wall_seconds": 0.1 * evaluation}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.runs.preemption import StopRequest
@@ -37,6 +40,22 @@ class Sweeping:
                 backend(session)
             finally:
                 session.close()
+
+    def tell(self, file: str, value: float) -> None:
+        """What the fake command reads."""
+        (self.folder.path / "trials").mkdir(parents=True, exist_ok=True)
+        (self.folder.path / "trials" / file).write_text(str(value))
+
+    def when(self, step: int, names: Sequence[str], do: Callable[[], None]) -> None:
+        """Do something once these trials have come to a step, while the sweep runs."""
+
+        def watch() -> None:
+            until = time.monotonic() + 120
+            while min(self.folder.standing(name).step for name in names) < step and time.monotonic() < until:
+                time.sleep(0.02)
+            do()
+
+        threading.Thread(target=watch).start()
 
     @property
     def states(self) -> dict[str, str]:

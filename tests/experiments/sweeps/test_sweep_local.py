@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -27,8 +26,7 @@ def test_every_point_runs_with_every_seed_and_the_best_is_told(sweeping):
 
 def test_a_trial_that_is_killed_goes_on_from_what_it_had(sweeping):
     found = sweeping(seeds=[0])
-    (found.folder.path / "trials").mkdir(parents=True)
-    (found.folder.path / "trials" / "die-at").write_text("100")
+    found.tell("die-at", 100)
     found.run(local.run)
     assert found.states == {"0000-seed0": "done", "0001-seed0": "done"}
     assert found.folder.standing("0000-seed0").attempts == 2
@@ -43,22 +41,14 @@ def test_a_trial_that_its_command_refuses_is_given_up_with_its_sentence(sweeping
     assert len(found.started("0001-seed0")) == 1
 
 
-def test_a_stopped_sweep_goes_on_with_the_same_trials(sweeping, monkeypatch):
-    monkeypatch.setenv("FAKE_SECONDS", "0.1")
+def test_a_stopped_sweep_goes_on_with_the_same_trials(sweeping):
     found, stop = sweeping(seeds=[0]), StopRequest()
-
-    def ask_in_the_first_trial():
-        while found.folder.standing("0000-seed0").step < 40:
-            time.sleep(0.02)
-        stop.made = True
-
-    asking = threading.Thread(target=ask_in_the_first_trial)
-    asking.start()
+    found.tell("seconds", 0.1)
+    found.when(40, ["0000-seed0"], lambda: setattr(stop, "made", True))
     found.run(local.run, stop)
-    asking.join()
     assert found.states == {"0000-seed0": "paused"}
     before = found.folder.run_folder("0000-seed0").metrics.read_text()
-    monkeypatch.setenv("FAKE_SECONDS", "0")
+    found.tell("seconds", 0)
     found.run(local.run)
     assert found.states == {"0000-seed0": "done", "0001-seed0": "done"}
     assert found.folder.run_folder("0000-seed0").metrics.read_text().startswith(before)
@@ -67,37 +57,31 @@ def test_a_stopped_sweep_goes_on_with_the_same_trials(sweeping, monkeypatch):
     assert len(found.started("0000-seed0")) == 2
 
 
-def test_the_stop_command_ends_a_sweep(sweeping, monkeypatch, ivideogpt):
-    monkeypatch.setenv("FAKE_SECONDS", "0.1")
+def test_the_stop_command_ends_a_sweep(sweeping, ivideogpt):
     found = sweeping(seeds=[0])
-
-    def stop():
-        while found.folder.standing("0000-seed0").step < 20:
-            time.sleep(0.02)
-        found.folder.stop_file.touch()
-
-    asking = threading.Thread(target=stop)
-    asking.start()
+    found.tell("seconds", 0.1)
+    found.when(20, ["0000-seed0"], lambda: ivideogpt("sweep", "stop", found.folder.path))
     found.run(local.run)
-    asking.join()
     assert found.states == {"0000-seed0": "paused"}
     assert not found.folder.stop_file.exists()
 
 
-def test_a_trial_saves_itself_when_its_watcher_is_killed(sweeping, tmp_path):
+def test_a_trial_saves_itself_when_its_watcher_is_killed(sweeping):
     found = sweeping(seeds=[0])
+    found.tell("seconds", 0.2)
     with found.folder.claim(found.sweep):
         pass
     job = Job(str(found.folder.path), Trial(0, 0, {"drqv2.batch": 8}), os.getcwd(), PROGRAM)
     watcher = os.fork()
     if watcher == 0:
-        process = TrialProcess(job, found.sweep, os.environ | {"FAKE_SECONDS": "0.2"})
+        process = TrialProcess(job, found.sweep, os.environ)
         while process.poll():
             time.sleep(0.05)
     while found.folder.standing("0000-seed0").step < 20:
         time.sleep(0.02)
     os.kill(watcher, signal.SIGKILL)
     os.waitpid(watcher, 0)
+    found.tell("seconds", 0)
     (started,) = found.started("0000-seed0")
     deadline = time.monotonic() + 10
     while os.path.exists(f"/proc/{started['pid']}") and time.monotonic() < deadline:
