@@ -71,7 +71,7 @@ renderer: $(STAMP)
 	$(VENV)/bin/ivideogpt doctor --install-renderer --quiet
 
 lock:
-	uv pip compile setup.cfg --extra test --extra data --extra dm-control --extra docs --python-version 3.11 --generate-hashes -o requirements.lock
+	uv pip compile setup.cfg --extra test --extra data --extra dm-control --extra docs --extra sweep --python-version 3.11 --generate-hashes -o requirements.lock
 
 clean:
 	rm -rf $(VENV) $(PARITY) build *.egg-info

@@ -40,6 +40,9 @@ COMMANDS = {
     ),
     "pretrain": Command("pretraining:pretrain", "Train a tokenizer, or a transformer on its tokens, on data sets."),
     "finetune": Command("pretraining:finetune", "Train a model that is there, or one part of it, on other data."),
+    "sweep": Command(
+        "sweeps:sweep", "Run a command many times over a space of settings and over seeds, and say which were best."
+    ),
     "evaluate": Command(
         "evaluation:evaluate",
         "Measure how well a world model predicts video it has not learned from; writes JSON, CSV, videos and a page.",

@@ -19,7 +19,7 @@ from experiments.pretraining.config import Pretraining
 from experiments.pretraining.fitting import for_data, of_model, with_model
 from experiments.pretraining.run import pretrain as run
 from experiments.runs.hosts import HostOptions
-from experiments.runs.settings import HELP, parse_choices, parse_settings, typed_names
+from experiments.runs.settings import HELP, dotted_names, parse_choices, parse_settings, typed_names
 from experiments.weights.bundled import load_model
 
 MODES = {
@@ -118,6 +118,31 @@ def finetune(arguments: Sequence[str], description: str) -> int:
     except ValueError as error:
         raise UsageError(f"{choices.model}: {error}") from error
     return _run("finetune", arguments, config, params, places)
+
+
+def parse_pretrain(arguments: Sequence[str]) -> tuple[Pretraining, frozenset[str]]:
+    """The settings that were typed, before any data or model is read, and the dotted names of all there are.
+
+    Raises UsageError for a value that its configuration refuses.
+    """
+    choices = parse_choices(PretrainChoices, "ivideogpt pretrain", arguments)
+    return _settings("pretrain", arguments, choices, (choices.part,))
+
+
+def parse_finetune(arguments: Sequence[str]) -> tuple[Pretraining, frozenset[str]]:
+    """As `parse_pretrain`."""
+    choices = parse_choices(FinetuneChoices, "ivideogpt finetune", arguments)
+    return _settings("finetune", arguments, choices, MODES[choices.mode])
+
+
+def _settings(
+    name: str, arguments: Sequence[str], choices: Any, parts: Sequence[str]
+) -> tuple[Pretraining, frozenset[str]]:
+    choices.data.specs(videos="transformer" not in parts)
+    config, places = _parse(name, "", arguments, choices, _only(presets.get(choices.preset), parts))
+    own = dataclasses.replace(choices, data=None, hosts=None)
+    fields = (own, choices.data, choices.hosts, config, places)
+    return config, frozenset(each for part in fields for each in dotted_names(part))
 
 
 def _only(preset: Pretraining, parts: Sequence[str]) -> Pretraining:

@@ -82,18 +82,20 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     if not whole and not (torn.startswith(BEGINNING) or BEGINNING.startswith(torn)):
         raise MetricsError(f"{path} holds something else than metrics: delete it to go on")
     for number, raw in enumerate(whole, start=1):
-        line = _parse(raw)
+        line = read_line(raw)
         if line is None:
             raise MetricsError(f"{path}, line {number} is damaged: delete that line to go on")
-        lines.append({name: _with_nan(value) for name, value in line.items()})
+        lines.append(line)
     return lines
 
 
-def _parse(raw: bytes) -> dict[str, Any] | None:
+def read_line(raw: bytes) -> dict[str, Any] | None:
     """A line with all its stamps; None where it is damaged."""
     try:
         line = json.loads(raw)
-        return line if all(math.isfinite(line[name]) for name in STAMPS) else None
+        if not all(math.isfinite(line[name]) for name in STAMPS):
+            return None
+        return {name: _with_nan(value) for name, value in line.items()}
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 

@@ -93,7 +93,7 @@ def typed_names(arguments: Sequence[str], settings: Any, prefix: str = "") -> fr
     """
     words = {word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--")}
     found = set()
-    for name in _dotted(settings, prefix):
+    for name in dotted_names(settings, prefix):
         head, _, last = name.replace("_", "-").rpartition(".")
         dot = f"{head}." if head else ""
         if {f"--{dot}{last}", f"--{dot}no-{last}"} & words:
@@ -101,11 +101,12 @@ def typed_names(arguments: Sequence[str], settings: Any, prefix: str = "") -> fr
     return frozenset(found)
 
 
-def _dotted(settings: Any, prefix: str) -> list[str]:
+def dotted_names(settings: Any, prefix: str = "") -> list[str]:
+    """The names of all settings of a dataclass, however deep, as they are typed but for their underscores."""
     names: list[str] = []
     for field in _fields(settings):
         value, name = getattr(settings, field), f"{prefix}{field}"
-        names += _dotted(value, f"{name}.") if _fields(value) else [name]
+        names += dotted_names(value, f"{name}.") if _fields(value) else [name]
     return names
 
 

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Sequence
 
 from experiments.envs import rendering
-from experiments.runs.settings import parse_choices, parse_settings, typed_names
+from experiments.runs.settings import dotted_names, parse_choices, parse_settings, typed_names
 from experiments.training import presets
 from experiments.training.algorithms import ALGORITHMS, name_of
+from experiments.training.config import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,20 @@ class RunPaths:
     """Begin at zero where the run has lost its checkpoints; where it has one, it goes on."""
 
 
-def train(arguments: Sequence[str], description: str) -> int:
-    """Parse, run, and say where the report is."""
+@dataclasses.dataclass(frozen=True)
+class TypedRun:
+    """What was typed behind `ivideogpt train`."""
+
+    experiment: Experiment
+    paths: RunPaths
+    typed: frozenset[str]
+    """Dotted names of the settings that were typed: of the algorithm, under its name, and of the run."""
+    names: frozenset[str]
+    """Dotted names of all settings that there are with this preset and this algorithm."""
+
+
+def parse(arguments: Sequence[str], description: str = "") -> TypedRun:
+    """What the words stand for; does nothing else. Raises UsageError for a value that its configuration refuses."""
     choices = parse_choices(Choices, "ivideogpt train", arguments)
     experiment = presets.get(choices.preset, choices.algorithm)
     name = name_of(experiment.algorithm)
@@ -57,15 +70,26 @@ def train(arguments: Sequence[str], description: str) -> int:
         "ivideogpt train", described, arguments,
         {"_choices": choices, "_places": RunPaths(), "_experiment": experiment, name: experiment.algorithm},
     )  # fmt: skip
-    places = found["_places"]
     pretrained = None if choices.from_scratch else choices.pretrained or experiment.pretrained
     experiment = dataclasses.replace(found["_experiment"], algorithm=found[name], pretrained=pretrained)
+    typed = typed_names(arguments, experiment.algorithm, f"{name}.") | typed_names(arguments, experiment)
+    experiment = presets.fit_task(experiment, typed)
+    of_algorithm = dotted_names(experiment.algorithm, f"{name}.")
+    own = [each for part in (choices, experiment, found["_places"]) for each in dotted_names(part)]
+    names = frozenset(each for each in (*own, *of_algorithm) if not each.startswith("algorithm."))
+    return TypedRun(experiment, found["_places"], typed, names)
+
+
+def train(arguments: Sequence[str], description: str) -> int:
+    """Parse, run, and say where the report is."""
+    asked = parse(arguments, description)
+    experiment, places = asked.experiment, asked.paths
     rendering.choose_backend()
     from experiments.training.run import train as run  # late: MuJoCo reads its backend when it is imported
 
-    of_algorithm, of_run = typed_names(arguments, experiment.algorithm, f"{name}."), typed_names(arguments, experiment)
-    experiment = presets.fit_task(experiment, of_run)
-    settings = experiment.select(of_algorithm | of_run)
+    name = name_of(experiment.algorithm)
+    of_algorithm = frozenset(each for each in asked.typed if each.startswith(f"{name}."))
+    settings = experiment.select(asked.typed)
     if places.demonstrations_dir is not None:
         settings["demonstrations_dir"] = str(places.demonstrations_dir)
     report = run(
@@ -74,7 +98,7 @@ def train(arguments: Sequence[str], description: str) -> int:
         places.demonstrations_dir,
         shlex.join(["ivideogpt", "train", *arguments]),
         places.perceptual_file,
-        of_algorithm | (presets.kept(choices.preset) if name == "mbpo" else frozenset()),
+        of_algorithm | (presets.kept(experiment.preset) if name == "mbpo" else frozenset()),
         places.held_out_dir,
         settings,
         restart=places.restart,

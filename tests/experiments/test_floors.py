@@ -25,6 +25,7 @@ ROOMS = (
     "experiments.training",
     "experiments.pretraining",
     "experiments.benchmarks",
+    "experiments.sweeps",
     "experiments.cli",
 )
 """From the bottom up, within the two upper floors; a room may import only from those before it."""

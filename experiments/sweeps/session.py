@@ -1,0 +1,79 @@
+"""A session of a sweep: what every backend needs to hand out trials, to know when to end, and to show how it goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from experiments.runs.preemption import Preempted, StopRequest
+from experiments.sweeps.config import Sweep
+from experiments.sweeps.folder import SweepFolder, Trial
+from experiments.sweeps.process import Job
+from experiments.sweeps.search import Plan
+from experiments.sweeps.table import LiveTable
+
+PAGE_SECONDS = 60.0
+"""Between two times that the page is written while trials run."""
+
+
+class Session:
+    """One process that hands out the trials of a sweep, which it has claimed."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: SweepFolder,
+        length: int,
+        stop: StopRequest,
+        again: bool = False,
+        program: Sequence[str] = (),
+    ):
+        """length: steps of the longest run. again: hand out finished trials as well, as `Plan` takes it. program: as
+        `Job` has it."""
+        self.sweep, self.folder, self.length, self._stop = sweep, folder, length, stop
+        self.plan = Plan(sweep, folder, again)
+        self._program = tuple(program)
+        self._table = LiveTable(folder, sweep, self.plan.total)
+        self._page_written, self._stopped_by_file = time.monotonic(), False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked for the end, with a signal to this process or with `ivideogpt sweep stop`."""
+        return self._stop.made or self.folder.stop_file.exists()
+
+    def job(self, trial: Trial, number: str = "") -> Job:
+        return Job(str(self.folder.path.absolute()), trial, os.getcwd(), self._program, number)
+
+    def finished(self, trial: Trial) -> None:
+        """Take notice that a trial is over."""
+        self.plan.finished(trial)
+        self.show()
+        if time.monotonic() - self._page_written > PAGE_SECONDS:
+            self.write_page()
+
+    def show(self) -> None:
+        self._table.update()
+
+    def write_page(self) -> None:
+        from experiments.sweeps.page import write_page  # late: matplotlib
+
+        self._page_written = time.monotonic()
+        write_page(self.folder)
+
+    def close(self) -> None:
+        """The last look: the table as it ended, and the page."""
+        self._stopped_by_file = self.folder.stop_file.exists()
+        self._table.close()
+        self.write_page()
+        self.folder.stop_file.unlink(missing_ok=True)
+
+    def refuse_to_go_on(self) -> None:
+        """Raise Preempted where somebody asked for the end."""
+        self._stop.refuse_to_go_on("with every trial saved")
+        if self._stopped_by_file:
+            raise Preempted("stopped by 'ivideogpt sweep stop', with every trial saved; the same command goes on")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)

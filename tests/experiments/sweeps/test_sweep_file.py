@@ -1,0 +1,100 @@
+"""A sweep's file is checked whole before anything starts."""
+
+import pathlib
+
+import pytest
+import yaml
+from sweeping import RAW
+
+from experiments.errors import UsageError
+from experiments.sweeps import config, targets
+
+EXAMPLE = pathlib.Path(targets.__file__).with_name("example.yaml")
+
+
+def changed(**changes):
+    return RAW | {name.replace("_", "-"): value for name, value in changes.items()}
+
+
+PRETRAIN = {
+    "command": "pretrain",
+    "preset": "debug",
+    "fixed": {"part": "tokenizer", "data": ["data/mine"]},
+    "space": {"world-model.tokenizer.dropout": {"uniform": [0, 0.5]}},
+    "search": {"kind": "random", "samples": 2},
+    "metric": {"name": "validation/tokenizer/future_mse", "mode": "min"},
+}
+
+
+@pytest.mark.parametrize(
+    "raw", [RAW, PRETRAIN, yaml.safe_load(EXAMPLE.read_text())], ids=("train", "pretrain", "example")
+)
+def test_a_sweep_that_can_run_passes(raw):
+    assert targets.check(config.parse(raw, "test.yaml")) > 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (changed(seed=3), "the file has no 'seed': did you mean seeds"),
+        (changed(command="play"), "command is 'play', expected one of train, pretrain, finetune"),
+        (changed(metric={"name": "eval/return"}), "metric says no mode"),
+        (changed(metric={"name": "eval/return", "mode": "highest"}), "mode is 'highest'"),
+        (changed(metric={"name": "eval/retrun", "mode": "max"}), "'eval/retrun': did you mean eval/return"),
+        (changed(metric={"name": "model/mse_imagined", "mode": "min"}), "no such run writes the metric"),
+        (changed(metric={"name": "eval/return", "mode": "max", "at": 300}), "at is 300, but a run ends at 200"),
+        (changed(fixed={"algorithm": "drqv2", "drqv2.batchsize": 8}), "'drqv2.batchsize': did you mean drqv2.batch"),
+        (changed(fixed={"algorithm": "drqv"}), "unknown algorithm 'drqv': did you mean drqv2"),
+        (changed(fixed={"algorithm": "drqv2", "mbpo": {"model": {"horizon": 3}}}), "no setting 'mbpo.model.horizon'"),
+        (changed(fixed={"algorithm": "drqv2", "seed": 3}), "seed is no setting of a sweep: list seeds beside"),
+        (changed(fixed={"algorithm": "drqv2", "drqv2.batch": 8}), "both fixed and in the space"),
+        (changed(space={"drqv2.batch": {"grid": [8, 0]}}), "batch is 0, expected at least 1"),
+        (changed(space={"drqv2.batch": {"grid": [8, "many"]}}), "many"),
+        (changed(preset="debugg"), "unknown preset 'debugg': did you mean debug"),
+        (changed(search={"kind": "random"}), "samples says how many"),
+        (changed(search={"kind": "optuna", "samples": 4}), "sampler names one of Optuna's"),
+        (changed(search={"kind": "optuna", "samples": 4, "sampler": "tpe"}), "write choice instead of grid"),
+        (changed(seeds=[0, 0]), "one is there twice"),
+        (changed(seeds=3), "expected whole numbers"),
+        (changed(at_once="two"), "at-once is 'two', expected a whole number"),
+        (changed(early_stopping={"grace": 500}), "grace is 500, but a run ends at 200"),
+        (changed(resources={"gpu": 1}), "resources has no 'gpu': did you mean gpus"),
+        (PRETRAIN | {"fixed": {"data": ["data/mine"]}}, "pretrain needs a part"),
+        (PRETRAIN | {"metric": {"name": "validation/transformer/loss", "mode": "min"}}, "no such run writes"),
+        ("a line", "the file is 'a line'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_that_says_where(raw, said):
+    with pytest.raises(UsageError) as refused:
+        targets.check(config.parse(raw, "test.yaml"))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_command_checks_first_and_starts_nothing(tmp_path, ivideogpt):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(changed(space={"drqv2.batch": {"grid": [8, 0]}})))
+    said = ivideogpt("sweep", file, "--sweep-dir", tmp_path / "out", "--backend", "local")
+    assert said.code == 2 and "batch is 0" in said.sentence
+    assert not (tmp_path / "out").exists()
+    assert "is not there" in ivideogpt("sweep", tmp_path / "other.yaml").sentence
+
+
+def test_a_dry_run_says_the_commands(tmp_path, ivideogpt):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(RAW))
+    said = ivideogpt("sweep", file, "--dry-run")
+    assert said.out.splitlines() == [
+        f"ivideogpt train --preset debug --algorithm drqv2 --drqv2.batch {batch} --seed {seed}"
+        for batch in (8, 16)
+        for seed in (0, 1)
+    ]
+
+
+def test_values_are_typed_as_the_parser_takes_them():
+    fixed = {"algorithm": "mbpo", "mbpo.world-model.transformer.reward-head": False, "render-quality": "full"}
+    sweep = config.parse(changed(fixed=fixed, space={}), "test.yaml")
+    words = targets.words(sweep, {"mbpo.agent.network.channels": 8}, 3)
+    assert "--mbpo.world-model.transformer.no-reward-head" in words
+    asked = targets.describe("train", words[1:])
+    assert asked.length == 200
