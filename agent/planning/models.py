@@ -18,8 +18,9 @@ from jax import Array
 from agent.episodes import Settable
 from agent.planning.config import PlannerConfig
 from agent.planning.costs import Cost, Goal, total
-from agent.planning.search import Plan, Proposal, search, search_on_host
+from agent.planning.search import Elites, Plan, Proposal, search, search_on_host
 from agent.true_dynamics import TrueDynamics
+from tokenizer import PerceptualWeights
 from world_model import WorldModelConfig, WorldModelParams
 from world_model.frames import to_float, to_uint8
 from world_model.futures import Futures, begin_futures, futures, goal_codes
@@ -74,14 +75,14 @@ class LearnedFutures:
         cost: Cost,
         max_batch: int | None = None,
     ):
-        """max_batch: at most so many candidates in memory at a time. Raises ValueError for a goal-conditioned model, and
-        for a cost or a horizon that this model does not have."""
+        """max_batch: at most so many candidates in memory at a time. Raises ValueError for a goal-conditioned model,
+        and for a cost or a horizon that this model does not have."""
         if config.goal_conditioned:
             raise ValueError("a goal-conditioned model goes to its goal by itself: plan with one that is not")
         if "reward" in cost.names and not config.transformer.reward_head:
             raise ValueError("this model predicts no rewards: weigh other costs")
         config.check_horizon(planner.agent_steps)
-        self.program = Program(config, planner, cost, max_batch)
+        self.program = PlanningProgram(config, planner, cost, max_batch)
         self.params, self.frames_before = params, config.layout.frames_before
 
     def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
@@ -99,7 +100,7 @@ class LearnedFutures:
         return Previewed(np.asarray(frames), float(self.costs(moment, goal, actions_ha[None])[0]))
 
 
-class Program(NamedTuple):
+class PlanningProgram(NamedTuple):
     """All that is known when a search is compiled."""
 
     config: WorldModelConfig
@@ -108,7 +109,7 @@ class Program(NamedTuple):
     max_batch: int | None
 
 
-def _score(program: Program, params: WorldModelParams, frames_chwc: Array, goal: Goal):
+def _score(program: PlanningProgram, params: WorldModelParams, frames_chwc: Array, goal: Goal):
     """A function of candidates, in which the moment is already tokenized."""
     config, planner, cost, max_batch = program
     if "codes" in cost.names:
@@ -124,20 +125,22 @@ def _score(program: Program, params: WorldModelParams, frames_chwc: Array, goal:
 
 @functools.partial(jax.jit, static_argnames="program")
 def _compiled_plan(
-    program: Program, params: WorldModelParams, frames_chwc: Array, goal: Goal, proposal: Proposal, key: Array
+    program: PlanningProgram, params: WorldModelParams, frames_chwc: Array, goal: Goal, proposal: Proposal, key: Array
 ) -> tuple[Proposal, Plan]:
     return search(program.planner, _score(program, params, frames_chwc, goal), proposal, key)
 
 
 @functools.partial(jax.jit, static_argnames="program")
 def _compiled_costs(
-    program: Program, params: WorldModelParams, frames_chwc: Array, goal: Goal, candidates_sha: Array
+    program: PlanningProgram, params: WorldModelParams, frames_chwc: Array, goal: Goal, candidates_sha: Array
 ) -> Array:
     return _score(program, params, frames_chwc, goal)(candidates_sha)
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def _compiled_preview(program: Program, params: WorldModelParams, frames_chwc: Array, actions_ha: Array) -> Array:
+def _compiled_preview(
+    program: PlanningProgram, params: WorldModelParams, frames_chwc: Array, actions_ha: Array
+) -> Array:
     config, planner, _, _ = program
     moment = begin_futures(config, params, frames_chwc, planner.agent_steps)
     steps = tuple(range(1, planner.agent_steps + 1))
@@ -199,6 +202,16 @@ class CopyLastFutures:
         return Previewed(frames, float(self.costs(moment, goal, np.asarray(actions_ha)[None])[0]))
 
 
+class RandomPlans(CopyLastFutures):
+    """No search at all: each plan is drawn at random, so that what planning adds can be seen."""
+
+    def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
+        """See PlanningModel."""
+        actions = jax.random.uniform(key, proposal.mean_ha.shape, minval=-1, maxval=1)
+        costs = jnp.asarray(self.costs(moment, goal, np.asarray(actions)[None]))
+        return proposal, Plan(actions, Elites(actions[None], costs), costs)
+
+
 @functools.partial(jax.jit, static_argnames="cost")
 def _total(cost: Cost, frames_skhwc: Array, rewards_sk: Array, goal: Goal) -> Array:
     return total(cost, Futures(to_float(frames_skhwc), None, rewards_sk), goal)
@@ -209,6 +222,6 @@ def _check_without_codes(cost: Cost, who: str) -> None:
         raise ValueError(f"{who} as model has no codes to compare: weigh pixels, lpips or reward")
 
 
-def goal_of(frame_hwc: np.ndarray) -> Goal:
-    """A goal from a picture, uint8 or float32 in [0, 1], [H, W, 3]."""
-    return Goal(to_float(jnp.asarray(frame_hwc)))
+def goal_of(frame_hwc: np.ndarray, perceptual: PerceptualWeights | None = None) -> Goal:
+    """A goal from a picture, uint8 or float32 in [0, 1], [H, W, 3]. perceptual: the weights that LPIPS needs."""
+    return Goal(to_float(jnp.asarray(frame_hwc)), perceptual=perceptual)

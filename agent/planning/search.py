@@ -20,7 +20,7 @@ from jax import Array
 from agent.planning.config import PlannerConfig
 
 Score = Callable[[Array], Array]
-"""`score(candidates_sha) -> costs_s`; lower is better, and what is not a number is worst."""
+"""`score(candidates_sha) -> costs_s`; lower is better, and what is not finite counts as the worst that is."""
 
 
 class Proposal(flax.struct.PyTreeNode):
@@ -65,8 +65,9 @@ def shift(config: PlannerConfig, proposal: Proposal) -> Proposal:
 
 
 def propose(config: PlannerConfig, proposal: Proposal, key: Array) -> Array:
-    """Candidates [samples, horizon, A] in [-1, 1]; the first is the mean itself, so that a plan is not lost by chance."""
-    noise = smooth_noise(key, (config.samples, *proposal.mean_ha.shape), config.noise_exponent)
+    """Candidates [samples, horizon, A] in [-1, 1]; the first is the mean, so that no plan is lost by chance."""
+    horizon, action_size = proposal.mean_ha.shape
+    noise = smooth_noise(key, (config.samples, horizon, action_size), config.noise_exponent)
     candidates = (proposal.mean_ha + proposal.std_ha * noise).at[0].set(proposal.mean_ha)
     return jnp.clip(candidates, -1, 1)
 
@@ -87,11 +88,14 @@ def smooth_noise(key: Array, shape: tuple[int, int, int], exponent: float) -> Ar
     return coloured / np.sqrt(np.mean(response**2))
 
 
-def improve(config: PlannerConfig, proposal: Proposal, candidates_sha: Array, costs_s: Array) -> tuple[Proposal, Elites]:
+def improve(
+    config: PlannerConfig, proposal: Proposal, candidates_sha: Array, costs_s: Array
+) -> tuple[Proposal, Elites]:
     """The proposal moved to the elites, and these."""
     chex.assert_shape(candidates_sha, (config.samples, *proposal.mean_ha.shape))
     chex.assert_shape(costs_s, (config.samples,))
-    costs_s = jnp.where(jnp.isnan(costs_s), jnp.inf, costs_s)
+    finite = jnp.isfinite(costs_s)
+    costs_s = jnp.where(finite, costs_s, jnp.max(costs_s, where=finite, initial=0.0))
     negative, best = jax.lax.top_k(-costs_s, config.elites)
     elites = Elites(candidates_sha[best], -negative)
     weights = _weights(config, elites.costs_e)[:, None, None]
