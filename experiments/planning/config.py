@@ -30,15 +30,15 @@ JEPA-WM in 58.2% and 41.6%. Their agent steps are of other lengths than ours. Tw
 
 LAPTOP = PlanningProtocol(
     PlannerConfig(
-        samples=64, elites=8, iterations=4, horizon=5, execute=2, hold_agent_steps=2, min_std=0.1, momentum=0.1
+        samples=64, elites=8, iterations=3, horizon=5, execute=2, hold_agent_steps=2, min_std=0.1, momentum=0.1
     ),
     agent_steps=60,
     episodes=20,
 )
 """About 0.4 s a plan on one core with the bundled checkpoint (experiments/results/planning.csv)."""
 
-SIMULATOR = dataclasses.replace(LAPTOP, planner=dataclasses.replace(LAPTOP.planner, samples=20, elites=4, iterations=3))
-"""As laptop, with 60 candidates a plan in place of 256: a simulator as model takes 10 ms for each."""
+SIMULATOR = dataclasses.replace(LAPTOP, planner=dataclasses.replace(LAPTOP.planner, samples=16, elites=4))
+"""As laptop, with 48 candidates a plan in place of 192: a simulator as model takes 10 ms for each."""
 
 DEBUG = PlanningProtocol(PlannerConfig(samples=4, elites=2, iterations=2, horizon=2, execute=1), Cost(), 2, 2)
 """For tests: every part in seconds."""

@@ -10,8 +10,8 @@ import pytest
 from agent.planning import PlannerConfig, begin, search, search_on_host, shift
 from agent.planning.search import improve, propose, smooth_noise
 
-CEM = PlannerConfig(samples=64, elites=8, iterations=12, horizon=4, execute=1, initial_std=0.5)
-MPPI = dataclasses.replace(CEM, elites=16, temperature=0.3)
+CEM = PlannerConfig(samples=128, elites=16, iterations=15, horizon=4, execute=1, initial_std=0.5, momentum=0.1)
+MPPI = dataclasses.replace(CEM, elites=32, temperature=1.0)
 BEST = jnp.linspace(-0.6, 0.7, 12).reshape(4, 3)
 methods = pytest.mark.parametrize("config", [CEM, MPPI], ids=["cem", "mppi"])
 
@@ -83,17 +83,17 @@ def test_the_mean_is_the_first_candidate():
     assert 0.05 < float((candidates[1:] - BEST).std()) < 0.15
 
 
-@pytest.mark.parametrize("horizon", [2, 5, 6])
+@pytest.mark.parametrize("horizon", [5, 6])
 def test_smooth_noise_has_unit_variance_and_changes_less_from_step_to_step(horizon):
-    white, smooth = (smooth_noise(jax.random.key(0), (4000, horizon, 2), exponent) for exponent in (0.0, 2.0))
+    white, smooth = (smooth_noise(jax.random.key(0), (2000, horizon, 2), exponent) for exponent in (0.0, 3.0))
     np.testing.assert_allclose(smooth.std(axis=(0, 2)), 1, atol=0.05)
-    assert jnp.abs(jnp.diff(smooth, axis=1)).mean() < 0.8 * jnp.abs(jnp.diff(white, axis=1)).mean()
+    assert jnp.abs(jnp.diff(smooth, axis=1)).mean() < 0.85 * jnp.abs(jnp.diff(white, axis=1)).mean()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"elites": 65}, "65 elites of 64 samples"),
+        ({"elites": 129}, "129 elites of 128 samples"),
         ({"execute": 5}, "a plan of 4 actions cannot have 5 executed"),
         ({"temperature": 0.0}, "temperature is 0"),
         ({"momentum": 1.5}, "momentum is 1.5"),
