@@ -49,11 +49,17 @@ class Playable(Protocol):
 
 
 class Settable(Playable, Protocol):
-    """A simulator that can be set back to any moment, bit for bit."""
+    """A simulator that can be set back to any moment, bit for bit, and draws when it is asked to."""
 
     def save_state(self) -> Any: ...
 
     def restore_state(self, state: Any) -> None: ...
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """`step` without its picture: the reward, whether it succeeded, whether the episode is over."""
+        ...
+
+    def render(self) -> np.ndarray: ...
 
 
 Simulators = SyncVectorEnv | AsyncVectorEnv

@@ -50,6 +50,10 @@ COMMANDS = {
     "predict": Command(
         "evaluation:predict", "Predict futures of recordings and write them as videos beside what happened."
     ),
+    "plan": Command(
+        "planning:plan",
+        "Act without a policy: search in a world model, or in what bounds it, for actions that lead to a picture.",
+    ),
     "report": Command(
         "reports:report",
         "Write a page about a run, or one that compares several; --csv makes a table of their evaluations.",

@@ -30,11 +30,15 @@ class Dot(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.left = self.episode_agent_steps
-        return self._picture(), {}
+        return self.render(), {}
 
     def step(self, action):
+        reward, success, over = self.advance(action)
+        return self.render(), reward, False, over, {"success": success}
+
+    def advance(self, action):
         self.left -= 1
-        return self._picture(), float(action[0]), False, self.left == 0, {"success": False}
+        return float(action[0]), False, self.left == 0
 
     def simulator_state(self):
         return {"left": self.left}
@@ -45,7 +49,7 @@ class Dot(gymnasium.Env):
     def restore_state(self, state):
         self.left, self.np_random.bit_generator.state = state
 
-    def _picture(self):
+    def render(self):
         return self.np_random.integers(256, size=(self.side, self.side, 3), dtype=np.uint8)
 
 

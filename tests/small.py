@@ -1,4 +1,6 @@
-"""A world model small enough to compile in seconds, with weights large enough for everything to matter."""
+"""World models small enough to compile in seconds, with weights large enough for everything to matter."""
+
+import dataclasses
 
 import jax
 
@@ -29,5 +31,24 @@ def small_model() -> WorldModel:
     """Random weights; the action layer, which begins at zero, is made to matter."""
     made = WorldModel.init(CONFIG, jax.random.key(0))
     kernel = made.params.transformer["action"]["kernel"]
+    kernel[...] = jax.random.normal(jax.random.key(1), kernel.shape)
+    return made
+
+
+FRAMES_CONFIG = dataclasses.replace(
+    CONFIG,
+    tokenizer=dataclasses.replace(
+        TOKENIZER, quantizer="fsq", fsq_levels=(6, 4), context_residual=True, future_pair="patches", patch_width=24,
+        future_levels=(4, 2), future_groups=2, future_codes=9,
+    ),
+    transformer=dataclasses.replace(TRANSFORMER, layers=1, dropout=0.0, decoding="frames", mean_codes=True),
+)  # fmt: skip
+"""As the bundled checkpoint: patches, and all tokens of a frame at once."""
+
+
+def small_frames_model() -> WorldModel:
+    """Random weights; the action layer, which begins at zero, is made to matter."""
+    made = WorldModel.init(FRAMES_CONFIG, jax.random.key(0))
+    kernel = made.params.transformer["action_output"]["kernel"]
     kernel[...] = jax.random.normal(jax.random.key(1), kernel.shape)
     return made

@@ -144,6 +144,19 @@ class CompressiveTokenizer(nnx.Module):
         codes = self.future_quantizer.mean(probabilities_bfnk.reshape(b * f, n, k))
         return self._future_frames(codes, context.decoder_keys, context.last_frame_bhwc, None)
 
+    def future_codes(self, tokens_bfn: Array) -> Array:
+        """What the tokens of future frames stand for, [B, F, n or patches, D]: frames that look alike have codes close
+        to each other, and no decoder is needed to compare them."""
+        if self.patch_pair is not None:
+            return _moving_codes(*self.patch_pair.quantizer.lookup(self._by_patch(tokens_bfn)))
+        return self.future_quantizer.lookup(tokens_bfn)
+
+    def mean_future_codes(self, probabilities_bfnk: Array) -> Array:
+        """As `future_codes`, of tokens known by the probabilities [B, F, n, K] of all codes."""
+        if self.patch_pair is not None:
+            return _moving_codes(*self.patch_pair.quantizer.mean(self._by_patch(probabilities_bfnk)))
+        return self.future_quantizer.mean(probabilities_bfnk)
+
     def _by_patch(self, of_tokens_bfn: Array) -> Array:
         """What belongs to each token [B, F, n, ...], the tokens of a patch together: [B, F, patches, groups, ...]."""
         b, f, _, *rest = of_tokens_bfn.shape
@@ -219,6 +232,11 @@ def painted_over(frames_bfhwc: Array, painted_bfhwc: Array) -> Array:
     """
     colours, opacity = painted_bfhwc[..., :3] + GREY, jax.nn.sigmoid(painted_bfhwc[..., 3:] - CLEAR)
     return frames_bfhwc + opacity * (colours - frames_bfhwc)
+
+
+def _moving_codes(codes_bfpd: Array, moving_bfp: Array) -> Array:
+    """The codes of patches and, last, whether each moves: all zeros for one that is still."""
+    return jnp.concatenate([codes_bfpd, jnp.ones_like(moving_bfp)[..., None]], axis=-1) * moving_bfp[..., None]
 
 
 def _flat(frames_bthwc: Array) -> Array:

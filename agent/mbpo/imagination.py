@@ -17,6 +17,7 @@ from jax import Array
 import world_model
 from agent.episodes import Settable, clip_actions
 from agent.replay import Contexts, Episode
+from agent.true_dynamics import TrueDynamics
 from world_model import WorldModelConfig, WorldModelParams
 
 Policy = jax.tree_util.Partial
@@ -85,7 +86,7 @@ class SimulatorModel:
 
     def __init__(self, simulator: Settable, seed_of: Callable[[int], int]):
         """seed_of: the seed that the episode with a number, counted as the replay does, began from."""
-        self.simulator, self.seed_of = simulator, seed_of
+        self.simulator, self.seed_of, self.dynamics = simulator, seed_of, TrueDynamics(simulator)
         self.states: dict[int, list[Any]] = {}
 
     def __call__(
@@ -105,9 +106,8 @@ class SimulatorModel:
         return Rollouts(*(np.stack(x, axis=1) for x in (frames, actions, rewards)))
 
     def _step(self, state: Any, action: np.ndarray) -> tuple[Any, np.ndarray, float]:
-        self.simulator.restore_state(state)
-        frame, reward, *_ = self.simulator.step(action)
-        return self.simulator.save_state(), frame, reward
+        state, (frame,), (reward,), _ = self.dynamics.follow(state, action[None], seen=(1,))
+        return state, frame, reward
 
     def _states_of(self, number: int, episode: Episode) -> list[Any]:
         """The state at each frame of an episode. Raises RuntimeError where playing it again shows something else."""

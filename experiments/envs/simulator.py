@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from agent.episodes import Playable, clip_actions
+from agent.episodes import Settable, clip_actions
 from experiments.envs.camera import Quality
 
 State = Mapping[str, Any]
 """All that the future of a simulator depends on; whoever saved it need not know what is in it."""
 
 
-class Simulator(Playable, Protocol):
+class Simulator(Settable, Protocol):
     """One task, as pixels. Every episode lasts `episode_agent_steps`, whatever happens in it.
 
     An agent step is `action_repeat` steps of the simulator. `info` holds success (bool: whether this agent step
@@ -99,13 +99,18 @@ class PixelSimulator(gymnasium.Env, abc.ABC):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """One agent step. `info`: success (bool), env_steps (simulator steps since reset)."""
+        reward, success, over = self.advance(action)
+        info = {"success": success, "env_steps": self._agent_steps * self.action_repeat}
+        return self.render(), reward, False, over, info
+
+    def advance(self, action: np.ndarray) -> tuple[float, bool, bool]:
+        """One agent step that nobody draws: its reward, whether it succeeded, and whether the episode is over."""
         if self._agent_steps >= self.episode_agent_steps:
             raise gymnasium.error.ResetNeeded("the episode is over: call reset first")
         over = self._agent_steps + 1 == self.episode_agent_steps
         reward, success = self._advance(clip_actions(action), over)
         self._agent_steps += 1
-        info = {"success": success, "env_steps": self._agent_steps * self.action_repeat}
-        return self.render(), reward, False, over, info
+        return reward, success, over
 
     def simulator_state(self) -> dict[str, np.ndarray]:
         """See Simulator."""

@@ -68,7 +68,7 @@ def success_curve(runs: Runs, over: str) -> Markup | None:
         axes = figure.subplots()
         for index, lines in enumerate(runs.values()):
             x, success = series(lines, "eval/success", over)
-            low, high = _wilson(success, series(lines, "eval/episodes", over)[1])
+            low, high = wilson(success, series(lines, "eval/episodes", over)[1])
             colour = COLOURS[index % len(COLOURS)]
             axes.fill_between(in_axis_units(x, over), low, high, color=colour, alpha=0.12, linewidth=0)
         _draw_lines(axes, [(in_axis_units(x, over), success, name) for x, success, name in drawn])
@@ -239,7 +239,7 @@ def _mean_of_last(values: np.ndarray, count: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _wilson(share: np.ndarray, episodes: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson(share: np.ndarray, episodes: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95% interval of a success rate from that many episodes (Wilson, 1927)."""
     n, z = np.asarray(episodes, np.float64), 1.96
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)

@@ -10,7 +10,7 @@ import fractions
 import functools
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import av
@@ -111,9 +111,13 @@ def comparing_video(real_mthwc: np.ndarray, made_mthwc: np.ndarray, name: str) -
 
     Returns uint8 [T, H', W', 3].
     """
-    columns = {"real": real_mthwc, name: made_mthwc, "error": error_map(made_mthwc, real_mthwc)}
+    return side_by_side({"real": real_mthwc, name: made_mthwc, "error": error_map(made_mthwc, real_mthwc)})
+
+
+def side_by_side(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Videos uint8 [M, T, H, W, 3] under their names, a row for each of M. Returns uint8 [T, H', W', 3]."""
     tiles = {name: enlarge(_check(column)) for name, column in columns.items()}
-    segments, length = real_mthwc.shape[:2]
+    segments, length = next(iter(columns.values())).shape[:2]
     return np.stack(
         [_grid([[_cell(tiles[name][m, t], name) for name in tiles] for m in range(segments)]) for t in range(length)]
     )

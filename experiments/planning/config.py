@@ -1,0 +1,57 @@
+"""What is planned, how, and for how long: the settings behind the names that a user types."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from agent.planning import Cost, PlannerConfig
+from tokenizer.limits import require_at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanningProtocol:
+    """Episodes towards a goal each; an episode ends where it succeeds, or after `agent_steps`."""
+
+    planner: PlannerConfig
+    cost: Cost = Cost()
+    agent_steps: int = 100
+    episodes: int = 96
+    seed: int = 0
+    agreement: int = 0  # candidates of each plan that are also tried in the simulator; 0: none
+
+    def __post_init__(self):
+        require_at_least(1, self, "agent_steps", "episodes")
+        require_at_least(0, self, "seed", "agreement")
+
+
+PUBLISHED = PlanningProtocol(PlannerConfig())
+"""As joint-embedding planners are compared on Meta-World's reach and reach-wall: DINO-WM succeeds in 44.8% and 35.1%,
+JEPA-WM in 58.2% and 41.6%. Their agent steps are of other lengths than ours. Two CPU cores need hours for it."""
+
+LAPTOP = PlanningProtocol(
+    PlannerConfig(
+        samples=64, elites=8, iterations=3, horizon=5, execute=2, hold_agent_steps=2, min_std=0.1, momentum=0.1
+    ),
+    agent_steps=60,
+    episodes=20,
+)
+"""About 0.4 s a plan on one core with the bundled checkpoint (experiments/results/planning.csv)."""
+
+SIMULATOR = dataclasses.replace(LAPTOP, planner=dataclasses.replace(LAPTOP.planner, samples=16, elites=4))
+"""As laptop, with 48 candidates a plan in place of 192: a simulator as model takes 10 ms for each."""
+
+DEBUG = PlanningProtocol(PlannerConfig(samples=4, elites=2, iterations=2, horizon=2, execute=1), Cost(), 2, 2)
+"""For tests: every part in seconds."""
+
+PRESETS = {"laptop": LAPTOP, "simulator": SIMULATOR, "published": PUBLISHED, "debug": DEBUG}
+
+MPPI_TEMPERATURE = 0.5
+"""Of the elites' standard deviation of cost; twice as many elites as CEM has count then."""
+
+
+def as_mppi(planner: PlannerConfig) -> PlannerConfig:
+    """The same search, with elites weighed by what they cost."""
+    return dataclasses.replace(planner, temperature=MPPI_TEMPERATURE, elites=min(2 * planner.elites, planner.samples))
+
+
+METHODS = {"cem": lambda planner: planner, "mppi": as_mppi}
