@@ -21,7 +21,7 @@ from world_model.frames import to_float
 from world_model.imagination import FrameCache, NextFrame, RolloutState, begin, next_frame
 from world_model.params import WorldModelParams, for_decoding, predictor_of, tokenizer_of
 from world_model.pieces import in_pieces
-from world_model.symlog import symexp
+from world_model.rewards import reward_of
 
 
 class Futures(flax.struct.PyTreeNode):
@@ -96,7 +96,7 @@ def _at_once(
         drawn = draw_codes(config.layout, logits.reshape(-1, *logits.shape[2:]), jax.random.key(0), 0.0, None)
         tokens = drawn.reshape(rows, len(steps), -1)
         codes, frames = part.future_codes(tokens), part.decode_future(tokens, state.context)
-    rewards = symexp(predictor.rewards(hidden)) if config.transformer.reward_head else None
+    rewards = reward_of(predictor.reward_outputs(hidden)) if config.transformer.reward_head else None
     return Futures(jnp.clip(frames, 0, 1), codes, rewards)
 
 
