@@ -134,6 +134,17 @@ def test_every_file_that_a_page_names_is_there():
             assert (ROOT / path).exists() or "<" in path, f"{name(page)} names {path}"
 
 
+def test_every_test_that_a_page_names_is_there():
+    there = {
+        found
+        for file in ROOT.joinpath("tests").rglob("*.py")
+        for found in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    named = {found for page in PAGES for found in re.findall(r"`(test_\w+)`", page.read_text("utf-8"))}
+    assert len(named) > 30
+    assert not named - there
+
+
 def test_every_page_is_in_a_table_of_contents():
     pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in PAGES if page.is_relative_to(ROOT / "docs")}
     listed = {pathlib.Path("index")}
