@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.errors import UsageError
-from experiments.reports import adaptation, comparison_page, curves, plots, tables
+from experiments.reports import adaptation, comparison_page, curves, plots, tables, without_model
 from experiments.reports.clips import Clip
 from experiments.reports.reading import read_run
 from experiments.runs.metrics_log import latest
@@ -111,6 +111,13 @@ class Run:
         """Of the newest evaluation: the mean squared error of imagined frames. None before the first."""
         line = latest(self.lines, tables.MODEL[0])
         return None if line is None else line[tables.MODEL[0]]
+
+    @property
+    def contribution(self) -> str:
+        """What imagination contributed, beside the project's own runs without it; empty where there are none."""
+        line = latest(self.lines, "eval/success") if self.trains_agent else None
+        found = [] if line is None else without_model.find_without(self.config, line["agent_steps"])
+        return without_model.describe(line["eval/success"], found) if line and found else ""
 
     @property
     def first_solved(self) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.errors import UsageError
-from experiments.reports import curves, plots, tables, videos
+from experiments.reports import curves, plots, tables, videos, without_model
 from experiments.reports import page as pages
 from experiments.reports.page import write_report
 from experiments.runs.metrics_log import Metrics
@@ -149,6 +149,23 @@ def test_a_run_that_imagines_with_a_bound_is_marked_as_a_diagnostic(tmp_path):
         record["mbpo"]["model"]["imagination"] = imagination
         page = text(write_report([begun(tmp_path / imagination, record)]).read_text())
         assert page.count("a diagnostic") == 2 and said in page
+
+
+@pytest.mark.parametrize(
+    ("success", "said"),
+    [((0.8, 0.7), "took away more"), ((0.1, 0.3), "contributed 20% or more"), ((0.6, 0.2), "can be seen on this task")],
+)
+def test_a_page_says_what_the_same_agent_reaches_without_a_model(tmp_path, monkeypatch, success, said):
+    """This run has half of its episodes, after 200 agent steps; another preset, task or step is no comparison."""
+    rows = ["task,algorithm,preset,seed,pretrained,settings,agent_steps,env_steps,wall_seconds,success,return"]
+    rows += [f"plate-slide,drqv2,debug,{seed},,,200,400,1,{share},5" for seed, share in enumerate(success)]
+    rows += ["plate-slide,drqv2,debug,0,,,100,200,1,0.123,5", "reach,drqv2,debug,0,,,200,400,1,0.123,5"]
+    rows += ["plate-slide,drqv2,laptop,0,,,200,400,1,0.123,5", "plate-slide,drqv2,debug,0,,a=1,200,400,1,0.123,5"]
+    monkeypatch.setattr(without_model, "TABLE", tmp_path / "without.csv")
+    (tmp_path / "without.csv").write_text("\n".join(rows) + "\n")
+    page = text(write_report([finished(tmp_path / "run")]).read_text())
+    assert said in page and "12%" not in page
+    assert "What did imagination contribute" not in text(write_report([begun(tmp_path / "new")]).read_text())
 
 
 def test_a_run_without_a_world_model_is_not_asked_for_one(tmp_path):
