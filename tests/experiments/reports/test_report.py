@@ -157,10 +157,13 @@ def test_a_run_that_imagines_with_a_bound_is_marked_as_a_diagnostic(tmp_path):
 )
 def test_a_page_says_what_the_same_agent_reaches_without_a_model(tmp_path, monkeypatch, success, said):
     """This run has half of its episodes, after 200 agent steps; another preset, task or step is no comparison."""
-    rows = ["task,algorithm,preset,seed,pretrained,settings,agent_steps,env_steps,wall_seconds,success,return"]
-    rows += [f"plate-slide,drqv2,debug,{seed},,,200,400,1,{share},5" for seed, share in enumerate(success)]
-    rows += ["plate-slide,drqv2,debug,0,,,100,200,1,0.123,5", "reach,drqv2,debug,0,,,200,400,1,0.123,5"]
-    rows += ["plate-slide,drqv2,laptop,0,,,200,400,1,0.123,5", "plate-slide,drqv2,debug,0,,a=1,200,400,1,0.123,5"]
+    rows = ["kind,task,algorithm,preset,seed,pretrained,settings,agent_steps,env_steps,wall_seconds,success,return"]
+    rows += [f"agent,plate-slide,drqv2,debug,{seed},,,200,400,1,{share},5" for seed, share in enumerate(success)]
+    rows += ["agent,plate-slide,drqv2,debug,0,,,100,200,1,0.123,5", "agent,reach,drqv2,debug,0,,,200,400,1,0.123,5"]
+    rows += [
+        "agent,plate-slide,drqv2,laptop,0,,,200,400,1,0.123,5",
+        "agent,plate-slide,drqv2,debug,0,,a=1,200,400,1,0.123,5",
+    ]
     monkeypatch.setattr(without_model, "TABLE", tmp_path / "without.csv")
     (tmp_path / "without.csv").write_text("\n".join(rows) + "\n")
     page = text(write_report([finished(tmp_path / "run")]).read_text())
