@@ -215,8 +215,8 @@ def segment_metrics(
     rewards_bt: Array | None,
     top_k: int,
 ) -> dict[str, Array]:
-    """What `losses` or `frame_losses` measure of whole segments, the loss itself, how often the right token is among the
-    `top_k` likeliest, and with a reward head its mean absolute error, in a reward's own units. Nothing is drawn."""
+    """What `losses` or `frame_losses` measure of whole segments, the loss itself, how often the right token is among
+    the `top_k` likeliest, and with a reward head its mean absolute error, in a reward's own units. Nothing is drawn."""
     layout, part = config.layout, tokenizer.merge(config.tokenizer, params.tokenizer)
     tokens_bl = tokens_of(layout, part, frames_bthwc)
     context_bchwc = to_float(layout.arrange(frames_bthwc)[:, : layout.context_frames])
