@@ -16,12 +16,13 @@ from experiments.data.segments import VALIDATION_SHARE
 from experiments.errors import by_name
 from experiments.pretraining.mesh import MeshConfig
 from experiments.runs.run_folder import flat, plain
+from experiments.runs.tracking import Tracking
 from experiments.training import presets
 from tokenizer import OptimizerConfig
 from tokenizer.limits import require_at_least, require_shares
 from world_model import WorldModelConfig
 
-UNCOMPARED = {"preset", "seed", "data", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
+UNCOMPARED = {"preset", "seed", "data", "source", "trajectories", "tracking", "tokenizer.steps", "transformer.steps"}
 """Settings that tables have columns for."""
 
 
@@ -75,6 +76,8 @@ class Pretraining:
     """Imagined frames."""
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    tracking: tuple[Tracking, ...] = ()
+    """Where else to send the metrics, which metrics.jsonl holds always; each has an extra of its name."""
 
     def __post_init__(self):
         require_at_least(0, self, "seed", "evaluated_recordings")
