@@ -13,10 +13,13 @@ from experiments.data.loader import DatasetSpec, LoaderConfig
 from experiments.data.segments import VALIDATION_SHARE
 from experiments.pretraining.mesh import MeshConfig
 from experiments.runs.run_folder import flat, plain
+from experiments.runs.tracking import Tracking
 from tokenizer.limits import require_at_least, require_shares
 from world_model import WorldModelConfig
 
-UNCOMPARED = {"preset", "seed", "data", "held_out", "source", "trajectories", "tokenizer.steps", "transformer.steps"}
+UNCOMPARED = {
+    "preset", "seed", "data", "held_out", "source", "trajectories", "tracking", "tokenizer.steps", "transformer.steps",
+}  # fmt: skip
 """Settings that tables have columns for."""
 
 
@@ -85,6 +88,8 @@ class Pretraining:
     """Imagined frames."""
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    tracking: tuple[Tracking, ...] = ()
+    """Where else to send the metrics, which metrics.jsonl holds always; each has an extra of its name."""
 
     def __post_init__(self):
         require_at_least(0, self, "seed", "evaluated_recordings")

@@ -27,10 +27,11 @@ from experiments.runs.model_card import model_card
 from experiments.runs.preemption import StopRequest, stop_request
 from experiments.runs.progress import ProgressDisplay
 from experiments.runs.run_folder import RunFolder
+from experiments.runs.tracking import check_packages, say_where, track
 from experiments.weights.metric_weights import perceptual_weights
 from world_model import WorldModel, WorldModelParams
 
-MAY_CHANGE = ("mesh", "keep_checkpoints")
+MAY_CHANGE = ("mesh", "keep_checkpoints", "tracking")
 """Settings with which a run goes on that it did not begin with: but for rounding, no result depends on them."""
 
 
@@ -50,6 +51,7 @@ def pretrain(
     Raises UsageError, DataError, RunFolderError, and Preempted after a SIGTERM to any process of the run, or Ctrl-C to
     its only one, once the update that it fell into, with its evaluation where one is due, is saved.
     """
+    check_packages(config.tracking)
     check_data(config)
     perceptual = (
         perceptual_weights() if config.tokenizer.steps and config.world_model.tokenizer.perceptual_weight else None
@@ -57,13 +59,17 @@ def pretrain(
     folder, trainer = RunFolder(run_dir), Trainer(config, params, perceptual, workers)
     claim = folder.claim(config, command, MAY_CHANGE, settings) if hosts.is_first() else contextlib.nullcontext()
     stopping = stop_request() if jax.process_count() == 1 else contextlib.nullcontext(StopRequest())
-    with claim, stopping as stop:
+    with claim, stopping as stop, track(config.tracking if hosts.is_first() else (), folder) as trackers:
+        if hosts.is_first():
+            with ProgressDisplay() as display:
+                display.message(say_where(folder, trackers))
         hosts.wait_for_all("run folder")
         with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
             lines = _go_on(trainer, checkpoints, restart)
             if hosts.is_first():
                 keep_first(folder.metrics, lines)
-                with ProgressDisplay() as display, Metrics(folder.metrics) as metrics:
+                listeners = [tracker.write for tracker in trackers]
+                with ProgressDisplay() as display, Metrics(folder.metrics, listeners=listeners) as metrics:
                     if trainer.step:
                         display.message(f"going on from update {trainer.step} of {folder.path}")
                     with contextlib.closing(trainer.events()) as events:

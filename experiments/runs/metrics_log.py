@@ -37,12 +37,18 @@ class Metrics:
     Time spent after the last kept line and before a kill is not counted: that work is done again.
     """
 
-    def __init__(self, path: str | os.PathLike, now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        now: Callable[[], float] = time.monotonic,
+        listeners: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+    ):
+        """listeners: get every line that is appended, once it is in the file."""
         self._path = pathlib.Path(path)
         lines = read_metrics(self._path)
         _cut_torn_line(self._path)
         self.lines = len(lines)
-        self._now = now
+        self._now, self._listeners = now, listeners
         self._start = now() - (lines[-1]["wall_seconds"] if lines else 0.0)
         self._file = open(self._path, "ab", buffering=0)
 
@@ -58,6 +64,8 @@ class Metrics:
         line = dict(zip(STAMPS, stamps, strict=True)) | {name: _json(value) for name, value in values.items()}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self.lines += 1
+        for listener in self._listeners:
+            listener(line)
 
     def close(self) -> None:
         self._file.close()

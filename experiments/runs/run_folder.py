@@ -5,6 +5,7 @@ config.yaml   the resolved configuration, the settings that were typed, and the 
 metrics.jsonl checkpoints/ replay/ videos/ report.html
 model/        of a finished run that trains a world model: what `WorldModel.from_pretrained` reads
 evaluation/   what `ivideogpt evaluate RUN` found of it
+tracking/     what `--tracking` keeps beside metrics.jsonl
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.model = self.path / "model"
         self.evaluation = self.path / "evaluation"
+        self.tracking = self.path / "tracking"
 
     @contextlib.contextmanager
     def claim(

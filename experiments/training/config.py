@@ -11,10 +11,19 @@ import tyro
 from agent.loop import AlgorithmConfig, Schedule
 from experiments.envs.camera import Quality
 from experiments.runs.run_folder import flat, plain
+from experiments.runs.tracking import Tracking
 from experiments.training.algorithms import name_of
 from tokenizer.limits import require_at_least
 
-UNCOMPARED = {"preset", "task", "seed", "pretrained", "schedule.agent_steps", "schedule.evaluation_episodes"}
+UNCOMPARED = {
+    "preset",
+    "task",
+    "seed",
+    "pretrained",
+    "tracking",
+    "schedule.agent_steps",
+    "schedule.evaluation_episodes",
+}
 """Settings that tables have columns for, and those that runs of one curve may differ in."""
 
 ConfigOf = TypeVar("ConfigOf")
@@ -37,6 +46,8 @@ class Experiment:
     pretrained: tyro.conf.Suppress[str | None] = None
     """A world model to start from: a folder, a finished run, or the name of a bundled checkpoint."""
     schedule: Schedule = Schedule()
+    tracking: tuple[Tracking, ...] = ()
+    """Where else to send the metrics, which metrics.jsonl holds always; each has an extra of its name."""
 
     def __post_init__(self):
         if self.num_envs < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from agent.events import (
     CheckpointDue,
@@ -26,17 +27,23 @@ from experiments.runs.fingerprint import fingerprint
 from experiments.runs.metrics_log import Metrics
 from experiments.runs.progress import ProgressDisplay
 from experiments.runs.run_folder import RunFolder
+from experiments.runs.tracking import Tracker
 
 
 class Recorder:
     """Receives every event of a run, in order. A context manager: leaving it closes metrics.jsonl."""
 
     def __init__(
-        self, folder: RunFolder, checkpoints: Checkpoints, display: ProgressDisplay, score: float | None = None
+        self,
+        folder: RunFolder,
+        checkpoints: Checkpoints,
+        display: ProgressDisplay,
+        score: float | None = None,
+        trackers: Sequence[Tracker] = (),
     ):
         """score: of the newest evaluation before this session."""
         self.folder, self.checkpoints, self.display = folder, checkpoints, display
-        self.metrics = Metrics(folder.metrics)
+        self.metrics = Metrics(folder.metrics, listeners=[tracker.write for tracker in trackers])
         self.score = score
         self.saved: int | None = None  # the newest checkpoint, which may still be being written
         self.suspected: set[str] = set()  # said once a session, written every time

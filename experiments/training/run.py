@@ -22,12 +22,16 @@ from experiments.runs.model_card import model_card
 from experiments.runs.preemption import StopRequest, stop_request
 from experiments.runs.progress import ProgressDisplay
 from experiments.runs.run_folder import RunFolder
+from experiments.runs.tracking import check_packages, say_where, track
 from experiments.training.algorithms import make_loop
 from experiments.training.config import Experiment
 from experiments.training.recorder import Recorder
 from experiments.training.resolve import SimulatorFacts, resolve
 from experiments.training.start import Collector, load_perceptual, load_pretrained, starting_params
 from world_model import WorldModel
+
+MAY_CHANGE = ("tracking",)
+"""Settings with which a run goes on that it did not begin with: no result depends on them."""
 
 
 def train(
@@ -52,6 +56,7 @@ def train(
     Raises UserError, with one sentence on what to do, and Preempted after a SIGTERM or Ctrl-C: at the next safe point
     of the loop (agent.events.SafePoint), once it is saved.
     """
+    check_packages(experiment.tracking)
     folder, model = RunFolder(run_dir), load_pretrained(experiment)
     env = make_simulator(experiment.task, experiment.render_quality, _resolution(experiment, model))
     facts = SimulatorFacts(
@@ -63,11 +68,13 @@ def train(
     wanted = experiment.algorithm.world_model
     perceptual = load_perceptual(wanted, perceptual_file)  # before a collection, which missing weights must not cost
     with (
-        folder.claim(experiment.record(), command, settings=settings),
+        folder.claim(experiment.record(), command, MAY_CHANGE, settings),
+        track(experiment.tracking, folder) as trackers,
         stop_request() as stop,
         ProgressDisplay() as display,
         Checkpoints(folder.checkpoints, experiment.keep_checkpoints) as checkpoints,
     ):
+        display.message(say_where(folder, trackers))
         collector = Collector(experiment, env, folder, display, stop)
         given = collector.demonstrations(demonstrations)
         held_out = [] if wanted is None else collector.held_out(recorded)
@@ -81,7 +88,7 @@ def train(
             inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, second)
             loop = make_loop(experiment.algorithm, experiment.schedule, inputs)
             score = _resume(loop, checkpoints, folder, display, restart)
-            _record_all(loop, Recorder(folder, checkpoints, display, score), stop)
+            _record_all(loop, Recorder(folder, checkpoints, display, score, trackers), stop)
         params = loop.trained_model()
         if wanted is not None and params is not None:
             WorldModel(wanted, params).save(folder.model, model_card(folder, [experiment.task], command))
