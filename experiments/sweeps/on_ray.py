@@ -54,6 +54,7 @@ def run(session: Session, address: str | None) -> None:
                 scheduler=_scheduler(sweep, session),
                 num_samples=-1,
                 max_concurrent_trials=sweep.at_once,
+                reuse_actors=True,  # one takes seconds to start
                 metric="value",
                 mode=sweep.objective.mode,
                 trial_name_creator=lambda trial: trial.config["job"].trial.name,
@@ -189,6 +190,12 @@ class RayTrial(tune.Trainable):
         self._sweep, before = folder.read(), folder.standing(self._job.trial.name)
         self._replay = _reports(folder, self._sweep, before, self._job) if before.state in (DONE, "stopped") else None
         self._process = None if self._replay is not None else TrialProcess(self._job, self._sweep, os.environ)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another trial once this one is over."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """Wait for something to report. Raises RuntimeError where the process died: Ray then starts it again."""

@@ -15,6 +15,9 @@ from experiments.reports.plots import COLOURS, STYLE, as_svg
 from experiments.sweeps.results import Result, show_setting
 
 COLOUR_MAP = matplotlib.colormaps["viridis"]
+PAPER = "#030201"
+"""Stands for the page's background, as reports.plots.INK for its text."""
+_BEHIND_TEXT: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
 PLACES = 4
 """Into so many groups of equal size a range is cut, to see what it explains."""
 
@@ -41,14 +44,15 @@ def parallel_coordinates(results: Sequence[Result], metric: str, best_is_high: b
         for at, (_, ticks) in enumerate(places):
             axes.axvline(at, color=STYLE["text.color"], linewidth=0.6)
             for height, text in ticks.items():
-                axes.annotate(text, (at, height), (3, 0), textcoords="offset points", fontsize=7, va="center")
+                look: dict[str, Any] = {"fontsize": 7, "va": "center", "bbox": _BEHIND_TEXT, "zorder": 5}
+                axes.annotate(text, (at, height), (5, 0), textcoords="offset points", **look)
         labels = [*map(_short, names), _short(metric)]
         axes.set_xticks(range(len(places)), labels, fontsize=8, rotation=20 if len(places) > 4 else 0, ha="center")
         axes.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.2, len(places) - 0.55))
         axes.grid(False)
         for side in axes.spines.values():
             side.set_visible(False)
-        return as_svg(figure, "parallel coordinates")
+        return Markup(as_svg(figure, "parallel coordinates").replace(PAPER, "var(--page)"))
 
 
 def varying(results: Sequence[Result]) -> list[str]:
@@ -98,7 +102,8 @@ def _short(name: str) -> str:
 
 
 def importance(results: Sequence[Result]) -> dict[str, float]:
-    """Which share of the variance of the results each setting explains by itself, the most important first.
+    """Which share of the variance of the results each setting explains by itself, the most important first; of one that
+    is not always there, among the points where it is.
 
     Epsilon squared of a one-way analysis of variance: what grouping by the setting explains, less what as many random
     groups would. Settings that act together have less than they deserve.
@@ -110,16 +115,20 @@ def importance(results: Sequence[Result]) -> dict[str, float]:
 
 
 def _explained(settings: Sequence[Any], values: np.ndarray) -> float:
-    groups = _groups(settings)
+    there = np.array([setting is not None for setting in settings])
+    groups = np.array(_groups([setting for setting in settings if setting is not None]))
+    values = values[there]
+    if not len(values):
+        return 0.0
     count, kinds, total = len(values), len(set(groups)), float(((values - values.mean()) ** 2).sum())
     if kinds < 2 or count <= kinds or total == 0:
         return 0.0
-    members = [values[np.array(groups) == group] for group in set(groups)]
+    members = [values[groups == group] for group in set(groups)]
     within = float(sum(((each - each.mean()) ** 2).sum() for each in members))
     return max(0.0, (total - within - (kinds - 1) * within / (count - kinds)) / total)
 
 
-def _groups(settings: Sequence[Any]) -> list[Any]:
+def _groups(settings: Sequence[Any]) -> list[str]:
     """Values that are alike: numbers of many values in a few groups of equal size."""
     numbers = sorted({value for value in settings if _is_number(value)})
     if len(numbers) <= PLACES + 2:
@@ -156,7 +165,7 @@ def learning_curves(
         axes = figure.subplots()
         for name, (x, y) in curves.items():
             if name not in best:
-                axes.plot(x, y, color=STYLE["text.color"], alpha=0.25, linewidth=0.8, marker=".", markersize=3)
+                axes.plot(x, y, color=STYLE["text.color"], alpha=0.2, linewidth=0.8, marker="." if len(x) == 1 else "")
         for place, name in enumerate(best):
             if name in curves:
                 axes.plot(*curves[name], color=COLOURS[place % len(COLOURS)], marker="o", markersize=3, label=name)
