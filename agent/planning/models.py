@@ -87,7 +87,7 @@ class LearnedFutures:
 
     def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
         """See PlanningModel."""
-        return _compiled_plan(self.program, self.params, moment.frames_chwc, goal, proposal, key)
+        return compiled_plan(self.program, self.params, moment.frames_chwc, goal, proposal, key)
 
     def costs(self, moment: Moment, goal: Goal, candidates_sha: np.ndarray) -> np.ndarray:
         """See PlanningModel."""
@@ -124,7 +124,7 @@ def _score(program: PlanningProgram, params: WorldModelParams, frames_chwc: Arra
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def _compiled_plan(
+def compiled_plan(
     program: PlanningProgram, params: WorldModelParams, frames_chwc: Array, goal: Goal, proposal: Proposal, key: Array
 ) -> tuple[Proposal, Plan]:
     return search(program.planner, _score(program, params, frames_chwc, goal), proposal, key)

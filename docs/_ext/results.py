@@ -178,6 +178,51 @@ def horizons(rows: list[Row]) -> str:
     return _table(head, [[f"{horizon}", *errors] for horizon, errors in sorted(lines)])
 
 
+def planning(rows: list[Row]) -> str:
+    """A line for each task and what was planned in: successes with their 95% interval (Wilson), what is left of the
+    first picture's squared error to the goal, and how well random plans were ranked."""
+    head = (
+        "task",
+        "planned in",
+        "search, cost",
+        "succeeded",
+        "95%",
+        "error left",
+        "steps",
+        "agreement, first and last",
+    )
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in ("task", "model", "planner", "cost")), []).append(row)
+    return _table(head, [[*_planned_in(*group), *_planned(found)] for group, found in groups.items()])
+
+
+def _planned_in(task: str, model: str, planner: str, cost: str) -> tuple[str, str, str]:
+    return task, f"`{model}`", "none" if model == "random" else f"{planner}, {cost}"
+
+
+def _planned(rows: list[Row]) -> list[str]:
+    number, solved = len(rows), sum(int(row["success"]) for row in rows)
+    low, high = _wilson(solved, number)
+    left = statistics.mean(float(row["goal_error_end"]) / float(row["goal_error_start"]) for row in rows)
+    steps = [int(row["agent_steps"]) for row in rows if row["success"] == "1"]
+    ranked = [[float(row[name]) for row in rows if row[name]] for name in ("agreement_first", "agreement_last")]
+    return [
+        f"{solved} of {number}",
+        f"{low:.0%} to {high:.0%}",
+        f"{left:.0%}",
+        f"{statistics.median(steps):.0f}" if steps else "",
+        ", ".join(f"{statistics.mean(each):.2f}" for each in ranked if each),
+    ]
+
+
+def _wilson(solved: int, number: int) -> tuple[float, float]:
+    share, z = solved / number, 1.96
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z / (1 + z**2 / number) * (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-and-last": first_and_last,
     "every-evaluation": every_evaluation,
@@ -188,4 +233,5 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "last-errors": last_errors,
     "training-errors": training_errors,
     "horizons": horizons,
+    "planning": planning,
 }

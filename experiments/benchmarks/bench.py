@@ -28,13 +28,13 @@ class BenchOptions:
     path: tyro.conf.Positional[PathName | Literal["loop", "loader"]]
     preset: str = "laptop"
     batch: int | None = None
-    """Rollouts, or segments; default: the preset's."""
+    """Rollouts, segments or candidates; default: the preset's, 300 candidates."""
     horizon: int | None = None
-    """Future frames of each; default: the preset's."""
+    """Future frames of each; default: the preset's, 6 of a plan."""
     size: str | None = None
     """Of dreamerv3: a published size (1m, 12m ... 400m) or laptop; default: 1m."""
     max_batch: int | None = None
-    """Rollouts that are in memory at a time; default: all."""
+    """Rollouts or candidates that are in memory at a time; default: all."""
     precision: Precision = "float32"
     repeats: int = 5
     """Timed runs, of which the median counts."""

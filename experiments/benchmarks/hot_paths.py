@@ -19,15 +19,20 @@ from agent.dreamerv3.config import SIZES, DreamerConfig
 from agent.dreamerv3.objective import SequenceBatch
 from agent.drqv2 import DrQv2Config
 from agent.mbpo import MBPOConfig
+from agent.planning import Cost, Goal, PlannerConfig, begin
+from agent.planning.models import PlanningProgram, compiled_plan
 from experiments.errors import UsageError
 from experiments.training.config import Experiment
 from experiments.weights.metric_weights import VGG16
 from world_model import WorldModelConfig
 
 PathName = Literal[
-    "rollout", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent", "dreamerv3"
-]
+    "rollout", "plan", "plan-codes", "train-transformer", "train-tokenizer", "tokenize", "detokenize", "train-agent",
+    "dreamerv3",
+]  # fmt: skip
 """What `hot_path` knows."""
+PLANS = {"plan": "pixels", "plan-codes": "codes"}
+"""Paths that are searches, and by which cost."""
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -41,7 +46,7 @@ class HotPath:
     batch: int
     horizon: int | None  # future frames, where there are any
     brings: int
-    unit: Literal["frames", "tokens", "updates"]
+    unit: Literal["frames", "tokens", "updates", "candidates"]
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # static too, by name
     trains: bool = False  # its first argument is a state that it consumes, its first result the next one
     size: str | None = None  # by name, where it is not the preset's
@@ -63,8 +68,8 @@ def hot_path(
     """A hot path by name, of a preset in a precision; None: the preset's size. Raises UsageError, ValueError."""
     if size is not None and name != "dreamerv3":
         raise UsageError(f"--size is for dreamerv3: the sizes of {name} are the preset's")
-    if max_batch is not None and name != "rollout":
-        raise UsageError(f"--max-batch is for rollouts: {name} is not computed in pieces")
+    if max_batch is not None and name not in ("rollout", *PLANS):
+        raise UsageError(f"--max-batch is for rollouts and plans: {name} is not computed in pieces")
     if name == "dreamerv3":
         if horizon is not None:
             raise UsageError("dreamerv3 has no --horizon: it imagines as far as its published settings say")
@@ -81,6 +86,8 @@ def hot_path(
         pieces = max_batch or schedule.rollout_max_batch
         options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": pieces}
         return rollout(config, batch or schedule.rollout_batch, horizon or schedule.horizon, options)
+    if name in PLANS:
+        return plan(config, PLANS[name], batch or 300, horizon or 6, max_batch)
     segments = {
         "train-transformer": train_transformer,
         "train-tokenizer": train_tokenizer,
@@ -111,6 +118,19 @@ def rollout(config: WorldModelConfig, batch: int, horizon: int, options: dict[st
     return HotPath(
         world_model.rollout, (config,), arguments, batch, horizon, batch * horizon, "frames", options=options
     )
+
+
+def plan(config: WorldModelConfig, cost: str, samples: int, horizon: int, max_batch: int | None) -> HotPath:
+    """One iteration of CEM, by what the last frame costs; counted in candidates."""
+    planner = PlannerConfig(samples=samples, elites=min(10, samples), iterations=1, horizon=horizon, execute=1)
+    program = PlanningProgram(config, planner, Cost(((cost, 1.0),)), max_batch)
+
+    def arguments(key: Array) -> tuple:
+        frames = _frames(config, 1, config.tokenizer.context_frames)[0]
+        goal = Goal(jnp.zeros(frames.shape[1:]))
+        return world_model.init(config, key).params, frames, goal, begin(planner, config.transformer.action_size), key
+
+    return HotPath(compiled_plan, (program,), arguments, samples, horizon, samples, "candidates")
 
 
 def train_transformer(config: WorldModelConfig, batch: int, horizon: int) -> HotPath:

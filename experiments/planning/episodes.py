@@ -72,27 +72,38 @@ class Player:
     def action_size(self) -> int:
         return self.env.action_space.shape[0]
 
+    @property
+    def limit(self) -> int:
+        """Agent steps of an episode, at most."""
+        return min(self.protocol.agent_steps, self.env.episode_agent_steps)
+
 
 def play_planned(player: Player, tasks: Sequence[Task]) -> Iterator[Progress | PlannedEpisode]:
-    """Yields progress, and each episode when it is over."""
-    solved = 0
-    for done, task in enumerate(tasks):
+    """Yields progress, in agent steps of all episodes (those that a success saves count as done), and each episode
+    when it is over."""
+    solved, limit = 0, player.limit
+    for index, task in enumerate(tasks):
         for event in _play_episode(player, task):
+            done = limit
             if isinstance(event, PlannedEpisode):
                 solved += event.success
-            yield event
-        yield Progress("episodes", done + 1, len(tasks), {"success": solved / (done + 1)})
+                yield event
+            else:
+                done = event
+            metrics = {"episode": index + 1, "solved": solved}
+            yield Progress("agent steps", index * limit + done, len(tasks) * limit, metrics)
 
 
-def _play_episode(player: Player, task: Task) -> Iterator[Progress | PlannedEpisode]:
-    env, protocol, config = player.env, player.protocol, player.protocol.planner
+def _play_episode(player: Player, task: Task) -> Iterator[int | PlannedEpisode]:
+    """How many agent steps are done, after each plan; at the end, the episode."""
+    env, config = player.env, player.protocol.planner
     goal = planning.goal_of(task.goal_hwc, player.perceptual)
-    limit = min(protocol.agent_steps, env.episode_agent_steps)
+    limit = player.limit
     frames, success = [env.reset(seed=task.seed)[0]], False
     proposal = planning.begin(config, player.action_size)
     plans: list[PlanTaken] = []
     executed: list[int] = []
-    key = jax.random.fold_in(jax.random.key(protocol.seed), task.number)
+    key = jax.random.fold_in(jax.random.key(player.protocol.seed), task.number)
     while not success and len(frames) <= limit:
         before = len(frames)
         moment = Moment(stack_frames(frames, before - 1, player.model.frames_before), env.save_state())
@@ -106,7 +117,7 @@ def _play_episode(player: Player, task: Task) -> Iterator[Progress | PlannedEpis
         plans.append(taken)
         executed.append(len(frames) - before)
         proposal = planning.shift(config, proposal)
-        yield Progress("agent steps", len(frames) - 1, limit, {"cost": taken.cost})
+        yield len(frames) - 1
     yield PlannedEpisode(task, success, np.stack(frames), tuple(plans), tuple(executed))
 
 

@@ -23,6 +23,8 @@ UNITS = {
     "tokenize": "frames",
     "detokenize": "frames",
     "train-agent": "updates",
+    "plan": "candidates",
+    "plan-codes": "candidates",
 }
 SIZES = {"bench", "preset", "batch", "horizon", "precision", "backend", "device"}
 COMPILED = {"compile_seconds", "peak_memory_bytes", "gflop"}
@@ -43,7 +45,7 @@ def test_every_hot_path_runs_and_prints_one_json_object(monkeypatch, ivideogpt, 
     measured = json.loads(done.out)
     assert measured.keys() == SIZES | COMPILED | TIMED | {f"{UNITS[name]}_per_second"}
     assert (measured["preset"], measured["batch"]) == ("debug", 2)
-    assert measured["horizon"] == (None if name == "train-agent" else 4)
+    assert measured["horizon"] == {"train-agent": None, "plan": 6, "plan-codes": 6}.get(name, 4)
     assert 0 < measured["share"] < 1.5
     assert measured["share"] == pytest.approx(measured["gflop"] / measured["seconds"] / measured["peak_gflops"])
 
