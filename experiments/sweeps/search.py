@@ -125,7 +125,7 @@ def _sampler(optuna: Any, sweep: Sweep, asked: int) -> Any:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-class Plan:
+class TrialQueue:
     """Hands out the trials of a sweep: first those that were begun before, then new ones."""
 
     def __init__(self, sweep: Sweep, folder: SweepFolder, again: bool = False):

@@ -11,7 +11,7 @@ from experiments.runs.preemption import Preempted, StopRequest
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import SweepFolder, Trial
 from experiments.sweeps.process import Job
-from experiments.sweeps.search import Plan
+from experiments.sweeps.search import TrialQueue
 from experiments.sweeps.table import LiveTable
 
 PAGE_SECONDS = 60.0
@@ -30,10 +30,10 @@ class Session:
         again: bool = False,
         program: Sequence[str] = (),
     ):
-        """length: steps of the longest run. again: hand out finished trials as well, as `Plan` takes it. program: as
+        """length: steps of the longest run. again: hand out finished trials as well, as `TrialQueue` takes it. program: as
         `Job` has it."""
         self.sweep, self.folder, self.length, self._stop = sweep, folder, length, stop
-        self.plan = Plan(sweep, folder, again)
+        self.plan = TrialQueue(sweep, folder, again)
         self._program = tuple(program)
         self._table = LiveTable(folder, sweep, self.plan.total)
         self._page_written, self._stopped_by_file = time.monotonic(), False

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.sweeps import local
 from experiments.sweeps.folder import STOPPED, Standing, Trial
-from experiments.sweeps.search import Plan
+from experiments.sweeps.search import TrialQueue
 
 pytest.importorskip("optuna")
 
@@ -40,7 +40,7 @@ def searched(sweeping):
 
 
 def test_the_search_is_told_the_mean_over_seeds_once_all_are_over(searched):
-    plan = Plan(searched.sweep, searched.folder)
+    plan = TrialQueue(searched.sweep, searched.folder)
     first, second = plan.next(), plan.next()
     assert first.point == second.point and (first.seed, second.seed) == (0, 1)
     finish(plan, searched.folder, first, 1.0)
@@ -50,10 +50,10 @@ def test_the_search_is_told_the_mean_over_seeds_once_all_are_over(searched):
 
 
 def test_a_search_that_goes_on_hands_out_what_was_left_and_asks_for_no_more_than_samples(searched):
-    plan = Plan(searched.sweep, searched.folder)
+    plan = TrialQueue(searched.sweep, searched.folder)
     begun = [plan.next() for _ in range(3)]
     finish(plan, searched.folder, begun[0], 1.0)
-    again = Plan(searched.sweep, searched.folder)
+    again = TrialQueue(searched.sweep, searched.folder)
     left = list(iter(again.next, None))
     assert begun[1] in left and begun[2] in left and begun[0] not in left
     assert len(left) == again.total - 1 == 7
@@ -61,13 +61,13 @@ def test_a_search_that_goes_on_hands_out_what_was_left_and_asks_for_no_more_than
 
 
 def test_conditions_hold_in_what_optuna_asks_for(searched):
-    for trial in iter(Plan(searched.sweep, searched.folder).next, None):
+    for trial in iter(TrialQueue(searched.sweep, searched.folder).next, None):
         assert ("mbpo.model.horizon" in trial.point) == (trial.point["algorithm"] == "mbpo")
         assert ("drqv2.batch" in trial.point) == (trial.point["algorithm"] == "drqv2")
 
 
 def test_a_point_whose_trials_all_failed_has_no_value(searched):
-    plan = Plan(searched.sweep, searched.folder)
+    plan = TrialQueue(searched.sweep, searched.folder)
     for trial in (plan.next(), plan.next()):
         finish(plan, searched.folder, trial, None, "failed")
     assert values_of(searched.folder) == [None]
@@ -75,7 +75,7 @@ def test_a_point_whose_trials_all_failed_has_no_value(searched):
 
 
 def test_a_trial_that_was_stopped_early_counts_with_what_it_had(searched):
-    plan = Plan(searched.sweep, searched.folder)
+    plan = TrialQueue(searched.sweep, searched.folder)
     for trial in (plan.next(), plan.next()):
         searched.folder.write(trial, Standing(state="paused", value=3.0))
         searched.folder.mark_stopped(trial.name)
@@ -95,4 +95,4 @@ def test_what_was_begun_is_handed_out_first(sweeping):
     found = sweeping()
     with found.folder.claim(found.sweep):
         found.folder.write(Trial(1, 0, {"drqv2.batch": 16}), Standing(state="paused", attempts=1))
-        assert next(trial.name for trial in Plan(found.sweep, found.folder).waiting()) == "0001-seed0"
+        assert next(trial.name for trial in TrialQueue(found.sweep, found.folder).waiting()) == "0001-seed0"
