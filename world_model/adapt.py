@@ -77,10 +77,23 @@ def with_reward_head(
 ) -> tuple[WorldModelConfig, WorldModelParams]:
     """The same model with a reward head, a new one saying zero until trained, or without one (data without rewards)."""
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_head=reward_head))
-    abstract = dict(nnx.to_flat_state(modules.abstract(changed.transformer, config.layout)))
-    flat = dict(nnx.to_flat_state(params.transformer))
+    return changed, params.replace(transformer=_with_new_layers(changed, params.transformer))
+
+
+def with_action_head(
+    config: WorldModelConfig, params: WorldModelParams, action_head: bool
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model with an action head, a new one reading zeros until trained, or without one."""
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, action_head=action_head))
+    return changed, params.replace(transformer=_with_new_layers(changed, params.transformer))
+
+
+def _with_new_layers(config: WorldModelConfig, transformer: Params) -> Params:
+    """The parameters that a configuration's transformer has: those that are there, and zeros."""
+    abstract = dict(nnx.to_flat_state(modules.abstract(config.transformer, config.layout)))
+    flat = dict(nnx.to_flat_state(transformer))
     new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
-    return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
+    return nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract])
 
 
 def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
@@ -92,7 +105,10 @@ def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: World
     check_architecture(config, wanted)
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
+    if config.transformer.action_head and config.transformer.action_size != wanted.transformer.action_size:
+        config, params = with_action_head(config, params, False)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
+    config, params = with_action_head(config, params, wanted.transformer.action_head)
     params = with_reward_head(config, params, wanted.transformer.reward_head)[1]
     _check_shapes(wanted, params)
     return params
