@@ -16,9 +16,16 @@ from tokenizer import (
     init,
     train_step,
 )
+from tokenizer.initial import DeferredInit
 from tokenizer.losses import Outputs, losses
 from tokenizer.optimizer import make_optimizer
-from tokenizer.published_discriminator import init_published, instance_norm, published_logits, published_loss
+from tokenizer.published_discriminator import (
+    SpectralConvolution,
+    init_published,
+    instance_norm,
+    published_logits,
+    published_loss,
+)
 from tokenizer.train import draw
 from tokenizer.turns import own_optimizer, play_term
 
@@ -42,24 +49,28 @@ def narrow_perceptual():
 def test_it_has_a_logit_for_every_16_by_16_pixels_and_judges_a_frame_by_itself():
     state = init_published(OPTIMIZER, jax.random.key(0))
     frames = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3))
-    logits, _ = published_logits(state.params, state.directions, frames)
-    alone, _ = published_logits(state.params, state.directions, frames[1:])
+    logits_of = jax.jit(published_logits)
+    logits, _ = logits_of(state.params, state.directions, frames)
+    alone, _ = logits_of(state.params, state.directions, frames[1:])
     assert logits.shape == (2, 4, 4)
     np.testing.assert_allclose(logits[1:], alone, atol=1e-4)
     assert len(state.directions) == 4
 
 
 def test_spectral_norm_divides_a_kernel_by_its_largest_singular_value():
-    state = init_published(OPTIMIZER, jax.random.key(0))
-    frames, directions = jnp.zeros((1, 32, 32, 3)), state.directions
-    once_more = jax.jit(lambda directions: published_logits(state.params, directions, frames)[1])
+    deferred = DeferredInit()
+    convolution = SpectralConvolution(2, 3, deferred=deferred)
+    deferred.fill(jax.random.key(0))
+    kernel, frames = np.asarray(convolution.kernel[...]), jax.random.normal(jax.random.key(1), (1, 4, 4, 2))
+    once_more = jax.jit(lambda direction: convolution(frames, direction))
+    direction = jnp.array([1.0, 0.0, 0.0])
     for _ in range(60):
-        directions = once_more(directions)
-    for index, direction in enumerate(directions):
-        kernel = np.asarray(state.params["convolutions"][index]["kernel"][...])
-        matrix = kernel.reshape(-1, kernel.shape[-1])
-        values = np.linalg.svd(matrix, compute_uv=False)
-        assert np.linalg.norm(matrix @ np.asarray(direction)) == pytest.approx(values[0], rel=2e-2)
+        made, direction = once_more(direction)
+    largest = np.linalg.svd(kernel.reshape(18, 3), compute_uv=False)[0]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    plain = jax.lax.conv_general_dilated(frames, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=numbers)
+    np.testing.assert_allclose(made, plain / largest, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(kernel.reshape(18, 3) @ direction), largest, rtol=1e-3)
 
 
 def test_instance_norm_is_that_of_each_channel_of_each_frame():
@@ -87,18 +98,20 @@ def test_the_adaptive_weight_compares_the_future_decoder_s_output_layer_alone():
         layers = {"future_decoder": gradient.future_bfhwc, "context_decoder": gradient.context_bchwc}
         return ({part: {"out": {"kernel": _Leaf(array)}} for part, array in layers.items()},)
 
-    played = play_term(CONFIG, state, jnp.array(True), outputs_of(), perceptual, pull_back)
+    play = jax.jit(lambda begun: play_term(CONFIG, state, begun, outputs_of(), perceptual, pull_back))
+    played = play(jnp.array(True))
 
     def fooled(frames):
         return -published_logits(state.params, state.directions, frames)[0].mean()
 
     both = jnp.full((2, 32, 32, 3), 0.5)
-    own = jax.grad(fooled)(both)[1]
+    value, own = jax.jit(jax.value_and_grad(fooled))(both)
+    own = own[1]
     expected = float(jnp.linalg.norm(perceptual) / jnp.maximum(jnp.linalg.norm(own), 1e-8))
     assert float(played.metrics["adaptive_weight"]) == pytest.approx(min(expected, 1e4), rel=1e-3)
     weight = 0.8 * float(played.metrics["adaptive_weight"])
-    assert float(played.loss) == pytest.approx(weight * float(fooled(both)), rel=1e-3)
-    waited = play_term(CONFIG, state, jnp.array(False), outputs_of(), perceptual, pull_back)
+    assert float(played.loss) == pytest.approx(weight * float(value), rel=1e-3)
+    waited = play(jnp.array(False))
     assert float(waited.loss) == 0 and float(jnp.abs(waited.gradient.future_bfhwc).max()) == 0
 
 
@@ -154,8 +167,9 @@ def test_a_balanced_loss_weighs_context_and_future_by_their_numbers_of_frames():
     made = [jnp.asarray(rng.uniform(size=(1, count, 24, 24, 3)), jnp.float32) for count in (1, 3)]
     real = [jnp.asarray(rng.uniform(size=x.shape), jnp.float32) for x in made]
     outputs = Outputs(*made, jnp.float32(0.3), jnp.float32(0.4), jnp.zeros((3, 1, 4)))
+    measured = jax.jit(losses, static_argnums=0)
     plain, balanced = (
-        losses(dataclasses.replace(CONFIG, balanced_loss=flag), outputs, *real, narrow_perceptual())
+        measured(dataclasses.replace(CONFIG, balanced_loss=flag), outputs, *real, narrow_perceptual())
         for flag in (False, True)
     )
     shares = {"context_reconstruction": 1 / 4, "context_perceptual": 1 / 4,
