@@ -138,9 +138,15 @@ def from_config(config: TokenizerConfig) -> dict[str, Any]:
 
 def import_params(config: TokenizerConfig, tensors: Mapping[str, np.ndarray]) -> Params:
     """Parameters from published tensors. Raises PublishedError for a missing, extra or misshapen one."""
-    tensors_of, flat = _tensors(config), dict(nnx.to_flat_state(abstract_params(config)))
-    check("tokenizer", tensors, _expected_shapes(tensors_of, flat))
-    for name, tensor in tensors_of.items():
+    check("tokenizer", tensors, expected_shapes(config))
+    return with_tensors(config, dict(nnx.to_flat_state(abstract_params(config))), tensors)
+
+
+def with_tensors(config: TokenizerConfig, flat: dict[Path, Any], tensors: Mapping[str, np.ndarray]) -> Params:
+    """Parameters by path, with those replaced that published tensors hold."""
+    for name, tensor in tensors_by_name(config).items():
+        if name not in tensors:
+            continue
         shares = np.split(np.asarray(tensors[name], np.float32), len(tensor.paths))
         for path, share in zip(tensor.paths, shares, strict=True):
             flat[path] = flat[path].replace(jnp.asarray(tensor.unpack(share)))
@@ -152,7 +158,7 @@ def export_params(config: TokenizerConfig, params: Params) -> dict[str, np.ndarr
     flat = {path: np.asarray(variable[...]) for path, variable in nnx.to_flat_state(params)}
     return {
         name: np.ascontiguousarray(np.concatenate([tensor.pack(flat[path]) for path in tensor.paths]))
-        for name, tensor in _tensors(config).items()
+        for name, tensor in tensors_by_name(config).items()
     }
 
 
@@ -186,15 +192,16 @@ def check(part: str, tensors: Mapping[str, np.ndarray], expected: Mapping[str, t
             )
 
 
-def _expected_shapes(tensors_of: Mapping[str, PublishedTensor], flat: Mapping[Path, Any]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in tensors_of.items():
+def expected_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+    """Of every published tensor of such a tokenizer, by its name."""
+    flat, shapes = dict(nnx.to_flat_state(abstract_params(config))), dict[str, tuple[int, ...]]()
+    for name, tensor in tensors_by_name(config).items():
         share = tensor.pack(np.broadcast_to(np.float32(0), flat[tensor.paths[0]].shape)).shape
         shapes[name] = (share[0] * len(tensor.paths), *share[1:])
     return shapes
 
 
-def _tensors(config: TokenizerConfig) -> dict[str, PublishedTensor]:
+def tensors_by_name(config: TokenizerConfig) -> dict[str, PublishedTensor]:
     """Every published tensor of such a tokenizer."""
     tensors_of: dict[str, PublishedTensor] = {}
     for path, variable in nnx.to_flat_state(abstract_params(config)):

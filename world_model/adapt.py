@@ -80,15 +80,27 @@ def with_reward_head(
     Where it has none, or one with another number of outputs, the new one says zero until it is trained.
     """
     transformer = dataclasses.replace(config.transformer, reward_head=reward_head, reward_bins=reward_bins)
+    known = params.transformer
+    if transformer.reward_outputs != config.transformer.reward_outputs:
+        known = nnx.from_flat_state([each for each in nnx.to_flat_state(known) if each[0][0] != "reward"])
     changed = dataclasses.replace(config, transformer=transformer)
-    abstract = dict(nnx.to_flat_state(modules.abstract(changed.transformer, config.layout)))
-    flat = dict(nnx.to_flat_state(params.transformer))
-    new = {
-        path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype))
-        for path, leaf in abstract.items()
-        if path not in flat or (transformer.reward_outputs != config.transformer.reward_outputs and path[0] == "reward")
-    }
-    return changed, params.replace(transformer=nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract]))
+    return changed, params.replace(transformer=_with_new_layers(changed, known))
+
+
+def with_action_head(
+    config: WorldModelConfig, params: WorldModelParams, action_head: bool
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model with an action head, a new one reading zeros until trained, or without one."""
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, action_head=action_head))
+    return changed, params.replace(transformer=_with_new_layers(changed, params.transformer))
+
+
+def _with_new_layers(config: WorldModelConfig, transformer: Params) -> Params:
+    """The parameters that a configuration's transformer has: those that are there, and zeros."""
+    abstract = dict(nnx.to_flat_state(modules.abstract(config.transformer, config.layout)))
+    flat = dict(nnx.to_flat_state(transformer))
+    new = {path: leaf.replace(jnp.zeros(leaf.shape, leaf.dtype)) for path, leaf in abstract.items() if path not in flat}
+    return nnx.from_flat_state([(path, (flat | new)[path]) for path in abstract])
 
 
 def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: WorldModelConfig) -> WorldModelParams:
@@ -100,7 +112,10 @@ def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: World
     check_architecture(config, wanted)
     if wanted.tokenizer.context_frames != config.tokenizer.context_frames:
         config, params = with_context_frames(config, params, wanted.tokenizer.context_frames)
+    if config.transformer.action_head and config.transformer.action_size != wanted.transformer.action_size:
+        config, params = with_action_head(config, params, False)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
+    config, params = with_action_head(config, params, wanted.transformer.action_head)
     params = with_reward_head(config, params, wanted.transformer.reward_head, wanted.transformer.reward_bins)[1]
     _check_shapes(wanted, params)
     return params

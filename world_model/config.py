@@ -24,6 +24,7 @@ class TransformerConfig:
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
     reward_bins: int | None = None  # the head tells them apart (symlog two-hot, unpublished); None: squared error
+    action_head: bool = False  # decoding tokens: reads back from every token of a frame the action that led there
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
     action_modulation: bool = architecture(False)  # decoding frames: the actions scale and shift what each block reads
@@ -50,6 +51,8 @@ class TransformerConfig:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
             raise ValueError(f"compute_dtype must be 'float32' or 'bfloat16', found {self.compute_dtype!r}")
+        if self.action_head and (self.decoding == "frames" or not self.action_size):
+            raise ValueError("action_head reads actions back from the tokens of a model that takes some")
         if self.decoding == "tokens" and (
             self.action_history or self.action_modulation or self.mean_codes or not self.context_tokens
         ):
@@ -75,13 +78,18 @@ class WorldModelConfig:
     transformer_optimizer: OptimizerConfig = OptimizerConfig(weight_decay=0.01)
     segment_frames: int = 12
     reward_weight: float = 1.0  # of the reward's loss beside the cross entropy
+    action_weight: float = 1.0  # of the squared error of the actions that an action head reads back
+    lora_rank: int | None = None  # the transformer learns changes of this rank only; None: all of it
+    lora_alpha: float = 32.0  # by which these are multiplied, divided by the rank
     frame_sample: int | None = None  # decoding frames: future frames of a segment that a step draws; None: all
     pixel_weight: float = 0.0  # decoding frames: of the squared error of frames painted with the mean of the codes
     frame_masking: float = 0.0  # a segment hides each of its frames with a probability drawn from [0, this)
     goal_conditioned: bool = False  # the context is the segment's last frame, then its first C - 1
 
     def __post_init__(self):
-        require_at_least(0, self, "reward_weight", "frame_masking", "pixel_weight")
+        require_at_least(0, self, "reward_weight", "action_weight", "frame_masking", "pixel_weight")
+        require_at_least(1, self, "lora_rank")
+        require_positive(self, "lora_alpha")
         if self.segment_frames <= self.tokenizer.context_frames:
             raise ValueError(
                 f"segments of {self.segment_frames} frames leave no future after {self.tokenizer.context_frames} "
@@ -103,6 +111,8 @@ class WorldModelConfig:
     def _check_frame_decoding(self) -> None:
         if self.goal_conditioned:
             raise ValueError("decoding frames predicts from the newest frames alone: set goal_conditioned to False")
+        if self.lora_rank is not None:
+            raise ValueError("lora_rank is for decoding tokens: a frame predictor has other matrices")
         if self.frame_masking or self.transformer.place_embedding or self.transformer.dropout:
             raise ValueError(
                 "decoding frames hides all other frames, has places of its own and no dropout: set frame_masking to 0, "

@@ -65,6 +65,7 @@ def to_config(published: Mapping[str, Any], tensors: Mapping[str, np.ndarray], v
             dropout=published["attention_dropout"],
             action_size=action_size,
             reward_head=_has_layer(tensors, "reward_linear"),
+            action_head=_has_layer(tensors, "action_recon_linear"),
             norm_epsilon=published["rms_norm_eps"],
             rotary_base=published.get("rope_theta", 10_000.0),
             initial_std=published.get("initializer_range", 0.02),
@@ -133,7 +134,11 @@ def _names(config: TransformerConfig, paths: Iterable[Path]) -> list[tuple[Path,
             ((*block, "feed_forward", "gate_and_up", "kernel"), gate_and_up, True),
             ((*block, "feed_forward", "down", "kernel"), (f"{layer}.mlp.down_proj.weight",), True),
         ]
-    beside = {"action": bool(config.action_size), "reward": config.reward_head}
+    beside = {
+        "action": bool(config.action_size),
+        "action_recon": config.action_head,
+        "reward": config.reward_head,
+    }
     for ours, theirs in ((name, f"{name}_linear") for name, present in beside.items() if present):
         rows += [((ours, "kernel"), (f"{theirs}.weight",), True), ((ours, "bias"), (f"{theirs}.bias",), False)]
     if config.place_embedding:  # ours alone; the published transformers have none

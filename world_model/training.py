@@ -20,9 +20,11 @@ from tokenizer.types import Params
 from world_model import modules
 from world_model.config import WorldModelConfig
 from world_model.frames import to_float
+from world_model.low_rank import low_rank
 from world_model.params import WorldModelParams
 from world_model.rewards import reward_loss
 from world_model.scoring import future_hidden, hidden_of_frames, reward_outputs, score, tokens_of
+from world_model.transformer import Transformer
 
 
 class TransformerState(flax.struct.PyTreeNode):
@@ -64,7 +66,14 @@ def init(config: WorldModelConfig, key: Array) -> WorldModelState:
 def init_transformer(config: WorldModelConfig, key: Array) -> TransformerState:
     """A new transformer and its optimizer."""
     params = modules.init_params(config.transformer, config.layout, key)
-    return TransformerState(params, make_optimizer(config.transformer_optimizer).init(params), jnp.zeros((), jnp.int32))
+    return TransformerState(params, optimizer_of(config).init(params), jnp.zeros((), jnp.int32))
+
+
+def optimizer_of(config: WorldModelConfig) -> optax.GradientTransformation:
+    """The transformer's."""
+    if config.lora_rank is None:
+        return make_optimizer(config.transformer_optimizer)
+    return low_rank(config.lora_rank, config.lora_alpha, config.transformer_optimizer)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "constrain_gradients"), donate_argnames="state")
@@ -136,7 +145,7 @@ def _update(
 
     (loss, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     gradients = gradients if constrain_gradients is None else constrain_gradients(gradients)
-    updates, optimizer = make_optimizer(config.transformer_optimizer).update(gradients, state.optimizer, state.params)
+    updates, optimizer = optimizer_of(config).update(gradients, state.optimizer, state.params)
     metrics = {"loss": loss, **metrics, "gradient_norm": optax.tree.norm(gradients)}
     return TransformerState(apply_updates(state.params, updates), optimizer, state.step + 1), metrics
 
@@ -144,6 +153,7 @@ def _update(
 def _total(config: WorldModelConfig, metrics: dict[str, Array]) -> Array:
     """The loss that metrics add up to."""
     rewards = config.reward_weight * metrics.get("reward_loss", 0.0)
+    rewards += config.action_weight * metrics.get("action_loss", 0.0)
     return metrics["cross_entropy"] + rewards + config.pixel_weight * metrics.get("pixel_loss", 0.0)
 
 
@@ -262,12 +272,23 @@ def losses(
         "cross_entropy": jnp.mean(jax.nn.logsumexp(logits, axis=-1) - chosen),
         "token_accuracy": jnp.mean(chosen >= logits.max(-1), where=frame_tokens),
     }
+    if config.transformer.action_head:
+        metrics["action_loss"] = _action_loss(config, model, hidden_bld, actions_bta)
     if config.transformer.reward_head:
         assert rewards_bt is not None  # a reward head learns from data with rewards
         outputs, rewards_bf = reward_outputs(layout, model, hidden_bld), layout.future_rewards(rewards_bt)
         chex.assert_equal_shape_prefix([outputs, rewards_bf], 2)
         metrics["reward_loss"] = reward_loss(outputs, rewards_bf)
     return metrics
+
+
+def _action_loss(config: WorldModelConfig, model: Transformer, hidden_bld: Array, actions_bta: Array | None) -> Array:
+    """Squared error of the actions read back from the slot and every token of the frame that each led to."""
+    layout = config.layout
+    assert actions_bta is not None  # an action head belongs to a model with actions
+    future_frames = hidden_bld.shape[1] // layout.frame_length
+    read_bfna = model.actions(hidden_bld).reshape(len(hidden_bld), future_frames, layout.frame_length, -1)
+    return jnp.mean(jnp.square(read_bfna - layout.future_actions(actions_bta, future_frames)[:, :, None]))
 
 
 def _with_masked_frames(config: WorldModelConfig, tokens_bl: Array, key: Array) -> Array:

@@ -82,6 +82,8 @@ class Transformer(nnx.Module):
             self.place = nnx.Embed(layout.places, config.width, embedding_init=zeros, rngs=rngs)
         if config.action_size:
             self.action = nnx.Linear(config.action_size, config.width, kernel_init=zeros, rngs=rngs)
+        if config.action_head:
+            self.action_recon = nnx.Linear(config.width, config.action_size, kernel_init=normal, rngs=rngs)
         if config.reward_head:
             self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
 
@@ -146,6 +148,10 @@ class Transformer(nnx.Module):
         """`head` for some of the vocabulary only: hidden states [..., D] to logits [..., ids], float32."""
         kernel = self.head.kernel[:, ids].astype(self.head.dtype)
         return lambda hidden: jnp.matmul(hidden.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+
+    def actions(self, hidden_bld: Array) -> Array:
+        """The actions [B, L, A] that an action head reads back from hidden states."""
+        return self.action_recon(hidden_bld)
 
     def reward_outputs(self, hidden_bfd: Array) -> Array:
         """What the reward head says of frames, [B, F, 1 or bins] (see world_model.rewards), from the hidden states of

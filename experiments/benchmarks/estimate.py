@@ -199,7 +199,7 @@ def _abstract(config: Pretraining, part: str, update, mesh: Mesh, batch: int) ->
     frozen, perceptual = jax.eval_shape(
         lambda k: (world_model.init(model, k).params.tokenizer, zero_perceptual(model)), key
     )
-    frames, side = model.segment_frames, model.tokenizer.resolution
+    frames, side = getattr(config, part).segment_frames or model.segment_frames, model.tokenizer.resolution
     segments = [
         jax.ShapeDtypeStruct((batch, frames, side, side, 3), jnp.uint8),
         jax.ShapeDtypeStruct((batch, frames, model.transformer.action_size), jnp.float32),

@@ -21,7 +21,7 @@ from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.evaluation import output
 from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
-from experiments.evaluation.protocol import MeasuredModel, Protocol, measure, predict_futures
+from experiments.evaluation.protocol import MeasuredModel, Protocol, measure, predict_samples
 from experiments.evaluation.segments import (
     Learned,
     RecordingSet,
@@ -98,22 +98,27 @@ def _show_progress(events: Iterable[Progress | MeasuredModel]) -> MeasuredModel:
 
 
 def predict(arguments: Sequence[str], description: str) -> int:
-    """Predict one future of each segment and write videos and frames."""
-    options = _parser("predict", description).parse_args(arguments)
+    """Predict futures of each segment and write videos and frames."""
+    parser = _parser("predict", description)
+    parser.add_argument("--samples", type=int, help="futures of each segment, a row of its video each; default: 1")
+    parser.add_argument("--format", choices=tuple(output.MEDIA), default="mp4", help="of the videos; default: mp4")
+    options = parser.parse_args(arguments)
     check_output(options.out, folder=True)
     model = load_model(options.model)
-    protocol = _protocol(Protocol(videos=8), options, model.config)
+    protocol = _protocol(Protocol(videos=8, samples=1), options, model.config)
     sets = _sets(options)
     segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
+    samples, count = [], len(segments.names)
     with ProgressDisplay() as display:
-        display.update(Progress("futures", 0, len(segments.names)))
-        futures = predict_futures(model, segments, segments.actions_vta, protocol, protocol.temperature)
-        display.update(Progress("futures", len(segments.names), len(segments.names)))
-    context = model.config.layout.frames_before
-    clips = output.write_videos(options.out, futures, segments, context, len(futures))
-    np.savez_compressed(
-        options.out / "predicted.npz", names=np.array(segments.names), predicted=futures, real=segments.frames_vthwc
-    )
+        display.update(Progress("futures", 0, count * protocol.samples))
+        for number, futures in predict_samples(model, segments, protocol):
+            samples.append(futures)
+            display.update(Progress("futures", count * (number + 1), count * protocol.samples))
+    futures_vkfhwc, context = np.stack(samples, axis=1), model.config.layout.frames_before
+    clips = output.write_videos(options.out, futures_vkfhwc, segments, context, count, options.format)
+    predicted = futures_vkfhwc[:, 0] if protocol.samples == 1 else futures_vkfhwc
+    names = np.array(segments.names)
+    np.savez_compressed(options.out / "predicted.npz", names=names, predicted=predicted, real=segments.frames_vthwc)
     print(f"futures of {'; '.join(recording_set.said for recording_set in sets)}")
     print(f"{len(clips)} videos in {options.out / 'videos'}, their frames in {options.out / 'predicted.npz'}")
     return 0

@@ -8,7 +8,7 @@ import dataclasses
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -22,6 +22,8 @@ from experiments.reports.plots import COLOURS, STYLE, as_svg, new_figure
 from experiments.runs.progress import counted
 from experiments.runs.run_folder import write_atomically
 
+Form = Literal["mp4", "gif"]
+MEDIA = {"mp4": "video/mp4", "gif": "image/gif"}
 SHOWN = 6
 """Videos on the page, at most."""
 UNITS = {
@@ -126,28 +128,34 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "evaluation.json", json.dumps(found, indent=1) + "\n")
     write_atomically(folder / "evaluation.csv", _table(measured, segments))
-    clips = write_videos(folder, measured.futures_vfhwc, segments, context, SHOWN)
+    clips = write_videos(folder, measured.futures_vfhwc[:, None], segments, context, SHOWN)
     page = template("evaluation/page.html.j2").render(found=found, units=UNITS, curves=_curves(found), clips=clips)
     write_atomically(folder / "evaluation.html", page)
 
 
 def write_videos(
-    folder: pathlib.Path, futures_vfhwc: np.ndarray, segments: EvaluationSegments, context: int, count: int
+    folder: pathlib.Path,
+    futures_vkfhwc: np.ndarray,
+    segments: EvaluationSegments,
+    context: int,
+    count: int,
+    form: Form = "mp4",
 ) -> list[tuple[str, str]]:
     """`videos/000.mp4` ... with what happened, what was predicted and the error; names and data addresses of them.
 
-    Of more than `count` some from the first to the last, so that all sets are seen; a video's number is that of its
-    row.
+    A row for each of a segment's K futures. Of more than `count` segments some from the first to the last, so that all
+    sets are seen; a video's number is that of its row.
     """
-    clips, last = [], len(futures_vfhwc) - 1
+    clips, last = [], len(futures_vkfhwc) - 1
     for index in np.linspace(0, last, min(count, last + 1)).astype(int):
-        future = futures_vfhwc[index : index + 1]
-        real = segments.frames_vthwc[index : index + 1, : context + future.shape[1]]
-        made = np.concatenate([real[:, :context], future], 1)
-        path = folder / "videos" / f"{index:03d}.mp4"
+        futures = futures_vkfhwc[index]
+        real = np.repeat(segments.frames_vthwc[index : index + 1, : context + futures.shape[1]], len(futures), axis=0)
+        made = np.concatenate([real[:, :context], futures], 1)
+        path = folder / "videos" / f"{index:03d}.{form}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        videos.write_mp4(path, videos.comparing_video(real, made, "predicted"), fps=4)
-        address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        write = videos.write_mp4 if form == "mp4" else videos.write_gif
+        write(path, videos.comparing_video(real, made, "predicted"), fps=4)
+        address = f"data:{MEDIA[form]};base64,{base64.b64encode(path.read_bytes()).decode()}"
         clips.append((segments.names[index], address))
     return clips
 

@@ -257,6 +257,18 @@ def predict_futures(
     return np.concatenate(parts)
 
 
+def predict_samples(
+    model: WorldModel, segments: EvaluationSegments, protocol: Protocol
+) -> Iterator[tuple[int, np.ndarray]]:
+    """`protocol.samples` futures of all segments in turn, each with its number, uint8 [V, F, H, W, 3].
+
+    Sample k is what `predict_futures` gives for a seed k higher: the first is the same however many there are.
+    """
+    for number in range(protocol.samples):
+        seeded = dataclasses.replace(protocol, seed=protocol.seed + number)
+        yield number, predict_futures(model, segments, segments.actions_vta, seeded, protocol.temperature)
+
+
 def _shuffled_actions(model, segments, real, protocol, weights) -> dict[str, np.ndarray] | None:
     """The most likely futures under the actions of the segment half the list away."""
     videos = len(segments.names)

@@ -85,7 +85,7 @@ class OptunaStudy:
             return None
         trial = self._study.ask()
 
-        def pick(domain: space.Values | space.Range) -> Sequence[Any]:
+        def pick(domain: space.Values | space.Bounds) -> Sequence[Any]:
             if isinstance(domain, space.Values):
                 single = len(domain.values) == 1
                 return domain.values if single else [trial.suggest_categorical(domain.key, domain.values)]

@@ -30,8 +30,8 @@ class Session:
         again: bool = False,
         program: Sequence[str] = (),
     ):
-        """length: steps of the longest run. again: hand out finished trials as well, as `TrialQueue` takes it. program: as
-        `Job` has it."""
+        """length: steps of the longest run. again: hand out finished trials as well, as `TrialQueue` takes it. program:
+        as `Job` has it."""
         self.sweep, self.folder, self.length, self._stop = sweep, folder, length, stop
         self.plan = TrialQueue(sweep, folder, again)
         self._program = tuple(program)

@@ -45,7 +45,7 @@ class Values:
 
 
 @dataclasses.dataclass(frozen=True)
-class Range:
+class Bounds:
     """A setting that is a number from `low` to `high`, both included."""
 
     name: str
@@ -70,7 +70,7 @@ class Range:
         return float(rng.uniform(self.low, self.high))
 
 
-Space = tuple[Values | Range, ...]
+Space = tuple[Values | Bounds, ...]
 VALUES, INTERVALS = ("choice", "grid"), ("uniform", "log-uniform", "integer")
 
 
@@ -99,7 +99,7 @@ def flatten(raw: Any, where: str, leaves: Sequence[str] = (), prefix: str = "") 
     return found
 
 
-def _domain(name: str, raw: Any, key: str) -> Values | Range:
+def _domain(name: str, raw: Any, key: str) -> Values | Bounds:
     if not isinstance(raw, Mapping):
         return Values(name, key, (number(raw),), gone_through=True)
     ((kind, given),) = raw.items()
@@ -108,7 +108,7 @@ def _domain(name: str, raw: Any, key: str) -> Values | Range:
         whole = int if kind == "integer" else int | float
         if len(bounds) != 2 or not all(isinstance(each, whole) and math.isfinite(each) for each in bounds):
             raise UsageError(f"space: {name}: {kind} is {given!r}, expected [low, high]")
-        return Range(name, key, kind, *bounds)
+        return Bounds(name, key, kind, *bounds)
     options = given if isinstance(given, Mapping) else dict.fromkeys(map(_hashable, given)) if _is_list(given) else {}
     if not options:
         raise UsageError(f"space: {name}: {kind} is {given!r}, expected a list of values")
@@ -134,7 +134,7 @@ _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 # --- points -----------------------------------------------------------------------------------------------------------
 
-Pick = Callable[[Values | Range], Sequence[Any]]
+Pick = Callable[[Values | Bounds], Sequence[Any]]
 """Which values of a setting to go through."""
 
 
@@ -154,8 +154,8 @@ def expand(space: Space, pick: Pick) -> Iterator[dict[str, Any]]:
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination there is. Raises UsageError where a setting has no end of values."""
 
-    def pick(domain: Values | Range) -> Sequence[Any]:
-        if isinstance(domain, Range):
+    def pick(domain: Values | Bounds) -> Sequence[Any]:
+        if isinstance(domain, Bounds):
             raise UsageError(
                 f"space: {domain.name}: a grid goes through values, and {domain.kind} is a range: list values under "
                 "grid, or search: {kind: random}"
@@ -170,7 +170,7 @@ def draw(space: Space, seed: int, samples: int) -> list[dict[str, Any]]:
     points: list[dict[str, Any]] = []
     for sample in range(samples):
 
-        def pick(domain: Values | Range, sample: int = sample) -> Sequence[Any]:
+        def pick(domain: Values | Bounds, sample: int = sample) -> Sequence[Any]:
             if isinstance(domain, Values) and domain.gone_through:
                 return domain.values
             return [domain.draw(np.random.default_rng([seed, sample, *domain.key.encode()]))]
@@ -185,10 +185,10 @@ def probe(space: Space) -> list[dict[str, Any]]:
     for domain in _all_domains(space):
         for value in domain.values if isinstance(domain, Values) else (domain.low, domain.high):
 
-            def pick(other: Values | Range, domain: Values | Range = domain, value: Any = value) -> Sequence[Any]:
+            def pick(other: Values | Bounds, domain: Values | Bounds = domain, value: Any = value) -> Sequence[Any]:
                 if other.key == domain.key:
                     return [value]
-                if isinstance(other, Range):
+                if isinstance(other, Bounds):
                     return [other.low]
                 # The way to a nested setting leads through the values before it.
                 leading = [each for each in other.values if domain.key.startswith(f"{other.key}={each}/")]
@@ -198,7 +198,7 @@ def probe(space: Space) -> list[dict[str, Any]]:
     return found or [{}]
 
 
-def _all_domains(space: Space) -> Iterator[Values | Range]:
+def _all_domains(space: Space) -> Iterator[Values | Bounds]:
     for domain in space:
         yield domain
         for inner in domain.nested.values():

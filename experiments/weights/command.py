@@ -9,7 +9,11 @@ from collections.abc import Sequence
 
 def import_weights(arguments: Sequence[str], description: str) -> int:
     parser = argparse.ArgumentParser(prog="ivideogpt import-weights", description=description)
-    parser.add_argument("source", metavar="SRC", help="a folder in the published layout, a run, or a name on the hub")
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="a folder in the published layout, a run, a name on the hub, or the folder of aMUSEd's VQ-VAE",
+    )
     parser.add_argument("destination", metavar="DST", type=pathlib.Path, help="the folder to write")
     parser.add_argument("--context-frames", type=int, metavar="N", help="make it a model of N context frames")
     parser.add_argument("--action-size", type=int, metavar="A", help="let it take actions of A numbers")

@@ -26,6 +26,7 @@ try:
 except RuntimeError:  # its operators are those of another build of torch; none is needed here, but importing names two
     for operator in ("nms", "qnms"):
         torch.library.define(f"torchvision::{operator}", "() -> ()")
+from diffusers import VQModel
 from diffusers.models.autoencoders.vae import VectorQuantizer
 from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D, UNetMidBlock2D, UpDecoderBlock2D
 from lpips import LPIPS
@@ -195,12 +196,27 @@ def resize() -> Arrays:
     return {"frames": frames} | {name: picture.permute(0, 2, 3, 1)[None].numpy() for name, picture in made.items()}
 
 
+def amused() -> Arrays:
+    """A small VQ-VAE of aMUSEd's kind: frames uint8 [2, 32, 32, 3], their latents, and what is made of them."""
+    model = VQModel(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 12), layers_per_block=1, latent_channels=4, norm_num_groups=4, num_vq_embeddings=16,
+        mid_block_add_attention=False, lookup_from_codebook=True, force_upcast=True,
+    )  # fmt: skip
+    stored = made_up(model, "", np.random.default_rng(6))
+    frames = real_frames()[:2, 0, 16:48, 16:48]
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    trunk, latents = model.encoder(pictures), model.encode(pictures).latents
+    made = {"trunk": trunk, "latents": latents, "decoded": model.decoder(latents), "made": model(pictures).sample}
+    return stored | {"frames": frames} | {name: x.permute(0, 2, 3, 1).numpy() for name, x in made.items()}
+
+
 def real_frames() -> np.ndarray:
     with np.load(FRAMES) as file:
         return file["frames"]
 
 
-GOLDENS = {function.__name__: function for function in (llama, blocks, quantizer, drqv2, perceptual, resize)}
+GOLDENS = {function.__name__: function for function in (llama, blocks, quantizer, drqv2, perceptual, resize, amused)}
 
 
 def make(folder: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from experiments.data.loader import DatasetSpec, Loader
 from experiments.data.recording import make_recording
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
-from experiments.evaluation import command as evaluation
+from experiments.evaluation import protocol
 from experiments.evaluation.segments import cut_segments, read_recordings
 from experiments.pretraining import presets, validation
 from experiments.pretraining.loop import Trainer
@@ -67,7 +67,7 @@ def test_a_picture_that_is_not_square_is_the_same_in_training_validation_evaluat
     np.testing.assert_array_equal(judged.frames, expected[store.names[0]])
     cut = cut_segments(read_recordings([spec], "all"), config.world_model, FRAMES - 2, 4)
     assert {frames.tobytes() for frames in cut.frames_vthwc} == known
-    monkeypatch.setattr(evaluation, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    monkeypatch.setattr(protocol, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     WorldModel(config.world_model, params).save(tmp_path / "model")
     typed = ("--split", "all", "--data", wide, "--horizon", FRAMES - 2, "--videos", 4)
     assert ivideogpt("predict", tmp_path / "model", *typed, "--out", tmp_path / "out").code == 0

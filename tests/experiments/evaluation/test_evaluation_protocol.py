@@ -288,7 +288,7 @@ def held_out(folder, share) -> set[str]:
 
 def predicted_names(monkeypatch, capsys, out, *typed) -> list[str]:
     """Of the segments; nothing is predicted."""
-    monkeypatch.setattr(evaluation, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    monkeypatch.setattr(protocol, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     code, _, error = command(monkeypatch, capsys, "predict", "--horizon", "2", "--videos", "40", "--out", out, *typed)
     assert code == 0, error
     with np.load(out / "predicted.npz") as file:
@@ -412,7 +412,7 @@ def test_the_only_recording_of_a_set_that_a_run_learned_from_is_predicted_with_a
     lone, folder = write(tmp_path / "lone", recordings[:1]), RunFolder(tmp_path / "run")
     with folder.claim(dataclasses.replace(presets.get("debug"), data=(DatasetSpec(lone),))):
         model.save(folder.model)
-    monkeypatch.setattr(evaluation, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
+    monkeypatch.setattr(protocol, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     on = [folder.model, "--horizon", "2", "--out", tmp_path / "out"]
     code, _, error = command(monkeypatch, capsys, "predict", *on, "--data", lone)
     assert code == 0 and f"{lone}: its only recording is one that the model learned from" in error

@@ -26,7 +26,9 @@ def sets(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in presets.names() if "laptop" not in name and name != "debug"])
 def test_a_preset_of_the_paper_reaches_the_model_and_leaves_its_architecture(name):
     preset = presets.get(name)
-    found, wanted = of_model(preset, DEBUG).world_model, preset.world_model
+    with_lpips = dataclasses.replace(DEBUG.tokenizer, perceptual_weight=1.0)  # which an adversary is weighed against
+    model = dataclasses.replace(DEBUG, tokenizer=with_lpips)
+    found, wanted = of_model(preset, model).world_model, preset.world_model
     assert found.tokenizer.context_frames == wanted.tokenizer.context_frames
     assert (found.tokenizer.compute_dtype, found.transformer.compute_dtype) == ("bfloat16", "bfloat16")
     assert found.tokenizer.adversarial_weight == wanted.tokenizer.adversarial_weight
@@ -39,10 +41,14 @@ def test_a_preset_of_the_paper_reaches_the_model_and_leaves_its_architecture(nam
         assert all(getattr(getattr(found, part), name) == getattr(getattr(DEBUG, part), name) for name in names)
 
 
-def test_only_robonet_at_256_pixels_has_an_adversary_from_the_step_of_the_paper():
+def test_only_pre_training_at_256_pixels_has_an_adversary_as_the_published_scripts_do():
     weights = {name: presets.get(name).world_model.tokenizer for name in presets.names()}
-    assert [name for name, tokenizer in weights.items() if tokenizer.adversarial_weight] == ["robonet-256"]
-    assert weights["robonet-256"].adversarial_start_step == 100_000
+    assert [name for name, tokenizer in weights.items() if tokenizer.adversarial_weight] == ["paper-256"]
+    assert weights["paper-256"].adversarial_start_step == 125_000  # 250000 turns
+
+
+def test_a_goal_preset_makes_a_model_of_frames_one_with_a_goal():
+    assert of_model(presets.get("goal-cond-64"), DEBUG).world_model.goal_conditioned
 
 
 @pytest.mark.parametrize(
