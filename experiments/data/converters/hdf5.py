@@ -42,7 +42,7 @@ def open_vp2(source: pathlib.Path, options: ConvertOptions) -> Source:
     return Source(
         len(names),
         (
-            EpisodeRef(f"{name_of(path, source)}/{demo}", functools.partial(_read_vp2, path, demo, options))
+            EpisodeRef(f"{name_of(path, source)}/{demo}", functools.partial(_read_vp2, path, demo, options), str(path))
             for path, demo in names
         ),
     )
