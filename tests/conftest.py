@@ -50,8 +50,8 @@ class Typed:
 
     @property
     def sentence(self) -> str:
-        """All that a command says that could not be run."""
-        lines = [line for line in self.err.splitlines() if line]
+        """All that a command says that could not be run, but for the first line of a run that had begun."""
+        lines = [line for line in self.err.splitlines() if line and not line.startswith("curves: ")]
         assert self.code != 0 and len(lines) == 1, (self.code, self.err)
         return lines[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import pathlib
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -17,28 +18,38 @@ from experiments.data.writer import StoreWriter
 from experiments.errors import UsageError
 from experiments.runs.progress import counted
 
+ReadAhead = Callable[[Iterable[EpisodeRef], Collection[str]], Iterator[tuple[EpisodeRef, Callable[[], Recording]]]]
+"""Of episodes, and the names of those that need no reading: each in its order, with what gives its recording or raises
+its error."""
 HOPELESS = 20
 """Where this many of the first episodes are all broken, the question was wrong and not the data."""
 
 
 def convert(
-    source: Source, writer: StoreWriter, limit: int | None = None, workers: int = 1, retry: bool = False
+    source: Source,
+    writer: StoreWriter,
+    limit: int | None = None,
+    workers: int = 1,
+    retry: bool = False,
+    read_ahead: ReadAhead | None = None,
 ) -> Generator[Progress]:
     """Write what a source holds, or its first `limit` episodes; yields progress with what was skipped so far.
 
     What the writer has already is passed over unread, so that a conversion that was stopped goes on; shards that the
     writer found damaged are made again first. A broken episode is skipped and noted with its reason. workers: threads
-    that read ahead, where there are several; the order stays. retry: read again, in the end, what was skipped before.
+    that read ahead, where there are several; the order stays. read_ahead: what reads instead of threads. retry: read
+    again, in the end, what was skipped before.
     Raises DataError where none of the first HOPELESS could be read, or none at all, or none of a damaged shard.
     """
+    ahead = read_ahead or functools.partial(_read_in_threads, workers=workers)
     again = retry or bool(writer.damaged)
     episodes = list(source.episodes) if again else source.episodes
-    yield from _remake_shards(episodes, writer, workers)
+    yield from _remake_shards(episodes, writer, ahead)
     skipped_before = dict(writer.skipped)
-    yield from _add_new(episodes, source.total, writer, limit, workers)
+    yield from _add_new(episodes, source.total, writer, limit, ahead)
     writer.end_shard()  # which may replace one whose index is lost
     if retry or writer.damaged:  # a lost index that nothing new replaced was of episodes that had been skipped first
-        yield from _retry_skipped(episodes, skipped_before, writer, workers)
+        yield from _retry_skipped(episodes, skipped_before, writer, ahead)
     writer.finish()
 
 
@@ -68,7 +79,7 @@ def select_episodes(source: Source, only: Collection[str] | None, without: Colle
     return Source(len(kept), kept)
 
 
-def _remake_shards(episodes: Iterable[EpisodeRef], writer: StoreWriter, workers: int) -> Iterator[Progress]:
+def _remake_shards(episodes: Iterable[EpisodeRef], writer: StoreWriter, ahead: ReadAhead) -> Iterator[Progress]:
     """Write damaged shards again from the episodes that they held, where their indices say which."""
     damaged = sorted(writer.damaged.items())
     held = {number: [name for name, _ in damage.index.recordings] for number, damage in damaged if damage.index}
@@ -78,9 +89,7 @@ def _remake_shards(episodes: Iterable[EpisodeRef], writer: StoreWriter, workers:
         if number not in writer.damaged:
             continue  # one before grew into it; what it held is added like anything new
         writer.remake(number)
-        for episode, read in _read_ahead(
-            [by_name.get(name, EpisodeRef(name, _refuse_gone)) for name in names], (), workers
-        ):
+        for episode, read in ahead([by_name.get(name, EpisodeRef(name, _refuse_gone)) for name in names], ()):
             _take(episode.name, read, writer)
             yield Progress("damaged shards' episodes", next(done), total)
         reasons = dict(writer.skipped)
@@ -93,13 +102,13 @@ def _remake_shards(episodes: Iterable[EpisodeRef], writer: StoreWriter, workers:
 
 
 def _add_new(
-    episodes: Iterable[EpisodeRef], total: int, writer: StoreWriter, limit: int | None, workers: int
+    episodes: Iterable[EpisodeRef], total: int, writer: StoreWriter, limit: int | None, ahead: ReadAhead
 ) -> Iterator[Progress]:
     """Write what the writer does not have yet."""
     total = total if limit is None else min(limit, total)
     if not total:
         raise DataError("the source holds no episodes")
-    for number, (episode, read) in enumerate(_read_ahead(itertools.islice(episodes, limit), writer.done, workers), 1):
+    for number, (episode, read) in enumerate(ahead(itertools.islice(episodes, limit), writer.done), 1):
         if episode.name not in writer.done:
             _take(episode.name, read, writer)
         skipped = len(writer.skipped)
@@ -110,20 +119,20 @@ def _add_new(
 
 
 def _retry_skipped(
-    episodes: Iterable[EpisodeRef], skipped: Collection[str], writer: StoreWriter, workers: int
+    episodes: Iterable[EpisodeRef], skipped: Collection[str], writer: StoreWriter, ahead: ReadAhead
 ) -> Iterator[Progress]:
     """Read again what was skipped; what can be read now goes into shards of its own."""
     writer.end_shard()
     again = {episode.name: episode for episode in episodes if episode.name in skipped}
-    for number, (episode, read) in enumerate(_read_ahead(again.values(), (), workers), 1):
+    for number, (episode, read) in enumerate(ahead(again.values(), ()), 1):
         _take(episode.name, read, writer)
         yield Progress("episodes skipped before", number, len(again), {"skipped": len(writer.skipped)})
 
 
-def _read_ahead(
+def _read_in_threads(
     episodes: Iterable[EpisodeRef], done: Collection[str], workers: int
 ) -> Iterator[tuple[EpisodeRef, Callable[[], Recording]]]:
-    """Each episode with what gives its recording or raises its error; threads read those ahead that are not done."""
+    """A ReadAhead: threads, where there are several, read those that are not done."""
     if workers == 1:
         yield from ((episode, episode.read) for episode in episodes)
         return
@@ -153,7 +162,7 @@ def _take(name: str, read: Callable[[], Recording], writer: StoreWriter) -> None
             raise
         writer.skip(name, str(error))
     except Exception as error:  # each format's library has its own errors for damage
-        writer.skip(name, f"{type(error).__name__}: {_first_line(error)}")
+        writer.skip(name, describe_error(error))
     else:
         _add(name, recording, writer)
 
@@ -165,8 +174,9 @@ def _add(name: str, recording: Recording, writer: StoreWriter) -> None:
         writer.skip(name, str(error))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+def describe_error(error: Exception) -> str:
+    """Why an episode is skipped, by an error of a format's library."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def describe_damage(writer: StoreWriter) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import pathlib
 import sys
 import zlib
@@ -13,6 +14,7 @@ from experiments.data import held_out
 from experiments.data.convert import convert, describe, describe_damage, select_episodes, verify
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions
+from experiments.data.ray_tasks import check_ray, read_in_tasks
 from experiments.data.shards import HELD_OUT
 from experiments.data.writer import StoreWriter
 from experiments.runs.outputs import check_output
@@ -26,6 +28,8 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
     Raises Preempted after a SIGTERM or Ctrl-C, once the episode that it fell into is kept.
     """
     typed = _parser(description).parse_args(arguments)
+    if typed.engine == "ray":
+        check_ray()
     check_output(typed.out, folder=True)
     only, without, named = (path and held_out.read_names(path) for path in (typed.only, typed.without, typed.held_out))
     action_keys = tuple(typed.action_keys) if typed.action_keys else None
@@ -50,7 +54,8 @@ def convert_data(arguments: Sequence[str], description: str) -> int:
                 stop.refuse_to_go_on("while everything was read")
         for line in describe_damage(writer):
             display.message(line)
-        converting = convert(source, writer, typed.limit, typed.workers, typed.retry_skipped)
+        engine = functools.partial(read_in_tasks, workers=typed.workers) if typed.engine == "ray" else None
+        converting = convert(source, writer, typed.limit, typed.workers, typed.retry_skipped, engine)
         with contextlib.closing(converting):  # and with it the threads that read ahead
             for progress in converting:
                 display.update(progress)
@@ -96,7 +101,13 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=_positive, help="the first so many episodes only")
     parser.add_argument(
         "--workers", type=_positive, default=1,
-        help="threads that read and decode episodes; default: 1. Each holds one in memory; what is written is the same",
+        help="threads that read and decode episodes, or Ray tasks; default: 1. A thread holds one episode in memory, a "
+        "task those of one file; what is written is the same",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("threads", "ray"), default="threads",
+        help="what reads; default: threads. ray: a task per file of the source, on this machine or on the cluster that "
+        "RAY_ADDRESS names, again where a worker dies",
     )  # fmt: skip
     parser.add_argument("--retry-skipped", action="store_true", help="read again what was skipped before")
     parser.add_argument(

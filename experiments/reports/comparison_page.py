@@ -32,7 +32,7 @@ class PanelPictures:
     result: PanelResult
     intervals: Markup
     profile: Markup
-    pooled: Mapping[str, Markup]  # by the name of the axis
+    pooled: Mapping[str, Markup]  # by the name of the axis; none for a single task, whose curves are there already
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,11 @@ def _draw(result: PanelResult, look: comparison_plots.Look) -> PanelPictures:
         result=result,
         intervals=comparison_plots.intervals(result, look),
         profile=comparison_plots.profile(result.panel, look),
-        pooled={over: comparison_plots.pooled_curve(result.panel, look, over) for over in AXES},
+        pooled={
+            over: comparison_plots.pooled_curve(result.panel, look, over)
+            for over in AXES
+            if len(result.panel.tasks) > 1
+        },
     )
 
 

@@ -79,7 +79,7 @@ def intervals(result: PanelResult, look: Look) -> Markup:
                 estimate, colour = each.named[name], look[each.method]
                 if estimate.low is not None and estimate.high is not None:
                     axes.barh(place, estimate.high - estimate.low, 0.16, estimate.low, color=colour, alpha=0.3)
-                axes.plot([estimate.value], [place], "o", color=colour, markersize=5)
+                axes.plot([estimate.value], [place], "o", color=colour, markersize=5, clip_on=False)
             axes.set(title=name, yticks=[], ylim=(-0.7, len(result.aggregates) - 0.3))
             axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.locator_params("x", nbins=3)

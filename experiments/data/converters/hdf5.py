@@ -50,7 +50,7 @@ def open_vp2(source: pathlib.Path, options: ConvertOptions) -> Source:
         held_out |= {f"{file}/{demo}" for demo in of_validation}
         for demo in demonstrations:
             read = functools.partial(_read_vp2, path, demo, options)
-            episodes.append(EpisodeRef(f"{file}/{demo}", functools.partial(reader.read, path, read)))
+            episodes.append(EpisodeRef(f"{file}/{demo}", functools.partial(reader.read, path, read), str(path)))
     return Source(len(episodes), episodes, frozenset(held_out))
 
 

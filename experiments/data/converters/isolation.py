@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from experiments.data.recording import DataError
 from experiments.runs.preemption import deaf_children, follow_parent
@@ -36,6 +36,10 @@ class IsolatedReader:
 
     def __init__(self, patience: Patience = Patience()):
         self._patience, self._of_thread = patience, threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process begins with none of its own."""
+        return IsolatedReader, (self._patience,)
 
     def read(self, path: pathlib.Path, read: Callable[[], Value]) -> Value:
         """What `read` returns for the file; its own errors, and DataError where it never ends. It must be picklable."""

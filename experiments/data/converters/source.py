@@ -31,6 +31,8 @@ class EpisodeRef:
 
     name: str
     read: Callable[[], Recording]
+    shard: str = ""
+    """The file that it shares with its neighbours, which are best read together; empty: it has its own."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _matches(data: bytes, checksum: bytes) -> bool:
 def _refer(found: list[pathlib.Path], parse: Callable[[bytes], Recording]) -> Iterator[EpisodeRef]:
     for path in found:
         for number, span in enumerate(find_records(path)):
-            yield EpisodeRef(f"{path.name}/{number:05d}", functools.partial(_parse, path, span, parse))
+            yield EpisodeRef(f"{path.name}/{number:05d}", functools.partial(_parse, path, span, parse), path.name)
 
 
 def _parse(path: pathlib.Path, span: RecordSpan, parse: Callable[[bytes], Recording]) -> Recording:

@@ -3,12 +3,14 @@
 import csv
 import io
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from experiments import cli
 from experiments.reports import curves, findings, scores
+from experiments.reports.page import write_report
 
 ROOT = pathlib.Path(__file__).parents[3]
 RESULTS = ROOT / "experiments" / "results"
@@ -133,6 +135,22 @@ def test_a_run_that_is_there_twice_counts_once():
     found = findings.find(rows)
     assert [each.success.value for each in found.tasks] == [1.0]
     assert found.notes[0].what == "mbpo, seed 0, is there 2 times: the first one is counted"
+
+
+def test_three_algorithms_on_two_tasks_with_three_seeds_are_one_page_that_needs_nothing_else(tmp_path):
+    rows = [
+        row
+        for place, algorithm in enumerate(("dreamerv3", "drqv2", "mbpo"))
+        for task in ("push", "reach")
+        for row in seeds(algorithm, [[0, 0.3 * place + 0.1 * seed, 0.3 * place + 0.1] for seed in range(3)], task=task)
+    ]
+    html = write_report([], tmp_path / "page.html", [row | {"kind": "agent"} for row in rows]).read_text()
+    assert "18 runs, 3 methods" in html and "Not alike" not in html and "Pooled over push, reach" in html
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", html)
+    assert all(address.startswith(("data:", "#")) for address in addresses) and "<script" not in html
+    assert html.count("<svg") == 2 * 3 + 2 + 3  # curves of each task, pooled numbers and profile, pooled curves
+    ids, used = re.findall(r' id="([^"]+)"', html), set(re.findall(r"""(?:href="|url\()#([^")]+)""", html))
+    assert used and {name: ids.count(name) for name in used} == dict.fromkeys(used, 1)  # one picture's are no other's
 
 
 def test_all_numbers_of_a_page_are_in_a_table(tmp_path, capsys):

@@ -42,8 +42,8 @@ def model_line(imagined: float, copy_last: float, shuffled: float) -> dict:
     return line | {f"model/moving_mse_{name}": 10 * error for name, error in errors.items()}
 
 
-def finished(path, success=(0.0, 0.75, 0.5), imagined: float = 0.001) -> RunFolder:
-    folder = begun(path)
+def finished(path, success=(0.0, 0.75, 0.5), imagined: float = 0.001, config: Experiment = Experiment()) -> RunFolder:
+    folder = begun(path, config)
     with Metrics(folder.metrics) as metrics:
         for index, share in enumerate(success):
             clock = types.SimpleNamespace(agent_steps=100 * index, env_steps=200 * index)
@@ -213,6 +213,18 @@ def test_agents_are_drawn_side_by_side(tmp_path):
     html = write_report(runs, tmp_path / "page.html").read_text()
     assert "Task by task" in html and "mbpo, seed 3, is there 2 times: the first one is counted" in html
     assert "Task by task" not in write_report([begun(tmp_path / "c"), begun(tmp_path / "d")]).read_text()
+
+
+def test_methods_are_shown_at_work_side_by_side_with_the_same_seed(tmp_path):
+    configs = [("mbpo", 1), ("mbpo", 2), ("drqv2", 2), ("drqv2", 3)]
+    runs = [
+        finished(tmp_path / f"{algorithm}-{seed}", (0.0, 0.5), config=Experiment(algorithm=algorithm, seed=seed))
+        for algorithm, seed in configs
+    ]
+    html = write_report(runs, tmp_path / "page.html").read_text()
+    shown = text(html).partition("Videos side by side")[2].partition("Learning")[0]
+    assert re.search(r"plate-slide drqv2, seed 2, agent step 100 mbpo, seed 2, agent step 100 $", shown)
+    assert "Videos side by side" not in text(write_report(runs[:2], tmp_path / "alone.html").read_text())
 
 
 def colours_of(svg: str) -> set[str]:

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import pickle
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_a_process_reads_on_after_an_error_of_the_file(file):
     with pytest.raises(DataError, match="no frames"):
         reader.read(file, functools.partial(_fail, pathlib.Path("two.hdf5")))
     assert reader.read(file, _process) == first != os.getpid()
+
+
+def test_a_reader_can_be_sent_to_another_process(file):
+    reader = IsolatedReader(Patience(seconds=1))
+    first = reader.read(file, _process)
+    copied = pickle.loads(pickle.dumps(reader))
+    assert first != copied.read(file, _process) != os.getpid()
 
 
 def test_a_large_file_may_take_longer(tmp_path):

@@ -1,0 +1,144 @@
+"""Reading in Ray tasks: what is written is the same, whatever dies. Ray itself is stood in for: tasks run here."""
+
+import importlib.util
+import pickle
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from experiments import cli
+from experiments.data.convert import convert
+from experiments.data.converters.registry import FORMATS
+from experiments.data.converters.source import ConvertOptions, EpisodeRef, Source
+from experiments.data.ray_tasks import RETRIES, read_in_tasks
+from experiments.data.writer import StoreWriter
+
+
+class WorkerCrashedError(Exception):
+    pass
+
+
+class InProcessRay(types.ModuleType):
+    """Tasks run when they are waited for. A task dies as often as its episodes say, and begins again as Ray does."""
+
+    def __init__(self):
+        super().__init__("ray")
+        self.__spec__ = importlib.util.spec_from_loader("ray", loader=None)
+        self.exceptions = types.SimpleNamespace(WorkerCrashedError=WorkerCrashedError)
+        self.begun, self.most, self.open, self.down = [], 0, 0, False
+
+    def init(self, **options):
+        self.options = options
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray, which takes the signal for itself
+
+    def shutdown(self):
+        self.down = True
+
+    def remote(self, **options):
+        self.task_options = options
+
+        def decorate(function):
+            def begin(episodes):
+                self.open += 1
+                self.most = max(self.most, self.open)
+                self.begun.append([episode.name for episode in episodes])
+                return lambda: function(episodes)
+
+            return types.SimpleNamespace(remote=begin)
+
+        return decorate
+
+    def get(self, task):
+        self.open -= 1
+        for _ in range(1 + self.task_options["max_retries"]):
+            try:
+                return task()
+            except Died:
+                pass
+        raise WorkerCrashedError
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    stand_in = InProcessRay()
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield stand_in
+    assert signal.getsignal(signal.SIGTERM) == before  # a conversion still hears of a request to end
+    signal.signal(signal.SIGTERM, before)
+
+
+def source(numbered, deaths=None, broken=()):
+    """Twelve episodes, four in a file; `deaths`: how often reading one of them ends its process."""
+    left = dict(deaths or {})
+
+    def one(number):
+        if left.get(number, 0):
+            left[number] -= 1
+            raise Died
+        if number in broken:
+            raise OSError("bad sector\nand more")
+        return numbered(number, 5)
+
+    return Source(12, [EpisodeRef(str(i), lambda i=i: one(i), f"file-{i // 4}") for i in range(12)])
+
+
+def write(folder, numbered, ray=None, limit=None, **of_source):
+    with StoreWriter(folder, {}, 600) as writer:
+        reading = (lambda episodes, done: read_in_tasks(episodes, done, 2)) if ray else None
+        list(convert(source(numbered, **of_source), writer, limit, read_ahead=reading))
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_tasks_write_the_same_bytes_a_task_for_each_file(numbered, tmp_path, ray):
+    assert write(tmp_path / "a", numbered, ray, broken=(2, 7)) == write(tmp_path / "b", numbered, broken=(2, 7))
+    assert ray.begun == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9", "10", "11"]]
+    assert ray.most == 2 and ray.down and (ray.options["address"], ray.options["num_cpus"]) == ("local", 2)
+
+
+def test_a_worker_that_dies_is_begun_again(numbered, tmp_path, ray):
+    whole = write(tmp_path / "b", numbered)
+    assert write(tmp_path / "a", numbered, ray, deaths={5: RETRIES}) == whole and len(ray.begun) == 3
+
+
+def test_of_a_file_that_kills_its_readers_only_the_deadly_episode_is_skipped(numbered, tmp_path, ray):
+    write(tmp_path / "a", numbered, ray, deaths={5: 1000})
+    with StoreWriter(tmp_path / "a", {}, 600) as writer:
+        assert [name for name, _ in writer.skipped] == ["5"] and "died 4 times" in writer.skipped[0][1]
+    assert [names for names in ray.begun if len(names) == 1] == [["4"], ["5"], ["6"], ["7"]]
+
+
+def test_what_was_stopped_goes_on_and_reads_nothing_twice(numbered, tmp_path, ray):
+    write(tmp_path / "a", numbered, ray, limit=6)
+    write(tmp_path / "b", numbered, limit=6)
+    ray.begun.clear()
+    assert write(tmp_path / "a", numbered, ray) == write(tmp_path / "b", numbered)
+    assert ray.begun == [["6", "7"], ["8", "9", "10", "11"]]
+
+
+def test_a_cluster_that_is_there_is_joined(numbered, tmp_path, ray, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
+    write(tmp_path / "a", numbered, ray)
+    assert ray.options["address"] == "somewhere:6379" and "num_cpus" not in ray.options
+
+
+def test_the_episodes_of_files_can_travel(tmp_path):
+    np.savez(tmp_path / "e.npz", image=np.zeros((3, 16, 16, 3), np.uint8), action=np.zeros((3, 2), np.float32))
+    (episode,) = FORMATS["npz"](tmp_path, ConvertOptions(16)).episodes
+    assert pickle.loads(pickle.dumps(episode)).read().frames.shape == (3, 16, 16, 3)
+
+
+def test_a_missing_ray_is_one_sentence_before_the_work_begins(tmp_path, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
+    assert cli.run(["convert-data", "npz", str(tmp_path), str(tmp_path / "out"), "--engine", "ray"]) == 2
+    said = capsys.readouterr().err
+    assert "pip install 'ivideogpt-jax[ray]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
