@@ -78,8 +78,11 @@ def _connected(address: str | None) -> Iterator[None]:
     noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"no Ray cluster at {address} ({error}): 'ray start --head' begins one") from error
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
+        ) from error
     for number, handler in noticed.items():  # Ray's own would end this process at once
         signal.signal(number, handler)
     try:
