@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
@@ -78,7 +79,7 @@ def _connected(address: str | None) -> Iterator[None]:
     noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise UsageError(
             f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
