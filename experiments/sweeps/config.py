@@ -138,8 +138,8 @@ class Sweep:
 
 KEYS = ("command", "preset", "fixed", "space", "seeds", "metric", "search", "early-stopping", "resources", "at-once",
         "retries", "slurm")  # fmt: skip
-MAY_CHANGE = ("at-once", "resources", "retries", "slurm", "search.samples")
-"""What may differ when a sweep goes on: no trial's result depends on it, but for how many there are."""
+MAY_CHANGE = ("at-once", "resources", "retries", "slurm", "search.samples", "seeds")
+"""What may differ when a sweep goes on: how many trials there are, and how they are run, but nothing within one."""
 
 
 def load(path: pathlib.Path) -> Sweep:

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
@@ -78,8 +79,11 @@ def _connected(address: str | None) -> Iterator[None]:
     noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"no Ray cluster at {address} ({error}): 'ray start --head' begins one") from error
+    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise UsageError(
+            f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
+        ) from error
     for number, handler in noticed.items():  # Ray's own would end this process at once
         signal.signal(number, handler)
     try:

@@ -208,7 +208,7 @@ def first_devices(sweep: Sweep, environment: Mapping[str, str]) -> dict[str, str
 def _is_free(lock: pathlib.Path) -> bool:
     """Whether no process holds a run folder."""
     try:
-        with open(lock, "rb") as file:
+        with open(lock, "r+b") as file:  # some file systems lock only what is open for writing
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except FileNotFoundError:
