@@ -57,6 +57,7 @@ def _settings(protocol: PlanningProtocol) -> str:
     """What differs from one run to another, as words."""
     planner = protocol.planner
     named = {field.name: getattr(planner, field.name) for field in dataclasses.fields(planner)}
+    named["agent_steps"] = protocol.agent_steps
     return " ".join(f"{name.replace('_', '-')}={value}" for name, value in named.items())
 
 
@@ -75,7 +76,7 @@ def summary(table: Sequence[Mapping[str, Any]], about: Mapping[str, Any], protoc
         "episodes": len(table),
         "successes": int(successes.sum()),
         "success": float(successes.mean()),
-        "success_interval": [float(low), float(high)],
+        "success_interval": [max(float(low), 0.0), min(float(high), 1.0)],
         "agent_steps_to_success": float(np.median(steps)) if steps else None,
         "goal_error_left": float(shares.mean()),
         "goal_error_left_interval": bootstrap(shares),
