@@ -28,6 +28,17 @@ def find(names: Iterable[str], held_out: Collection[str]) -> frozenset[str]:
     return frozenset(name for name in names if name in held_out or name.rpartition("/")[2] in held_out)
 
 
+def read_names_of(path: pathlib.Path, stores: Iterable[Store]) -> tuple[str, ...]:
+    """The names of a file, in order. Raises UsageError where no recording of these data sets has one of them."""
+    names, example = read_names(path), None
+    for store in stores:
+        if find(store.names, names):
+            return tuple(sorted(names))
+        example = example or store.names[0]
+    like = f", which are named like '{example}'" if example else ""
+    raise UsageError(f"{path} names no recording of the data{like}")
+
+
 @functools.cache
 def robonet_test() -> frozenset[str]:
     """The files of RoboNet's 256 test recordings that its published results are on (beside this file)."""

@@ -39,11 +39,7 @@ class DataOptions:
         """The names of the file, in order. Raises UsageError where no recording of these data sets has one of them."""
         if self.held_out is None:
             return ()
-        names = held_out.read_names(self.held_out)
-        if not any(held_out.find(Store(part.folder).names, names) for part in parts):
-            example = Store(parts[0].folder).names[0]
-            raise UsageError(f"{self.held_out} names no recording of the data, which are named like '{example}'")
-        return tuple(sorted(names))
+        return held_out.read_names_of(self.held_out, (Store(part.folder) for part in parts))
 
     def specs(self, videos: bool) -> tuple[DatasetSpec, ...]:
         """The data sets that were typed. videos: whether the mixture brings those without actions.

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from agent.events import Progress
-from experiments.data.held_out import read_names
+from experiments.data.held_out import read_names_of
 from experiments.data.loader import DatasetSpec
 from experiments.data.options import parse_spec
 from experiments.data.segments import VALIDATION_SHARE
+from experiments.data.shards import DESCRIPTION
 from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.evaluation import output
@@ -198,13 +199,18 @@ def _sets(options: argparse.Namespace) -> list[RecordingSet]:
     share = learned.validation_share if options.validation_share is None else options.validation_share
     if not 0 <= share < 1:
         raise UsageError(f"--validation-share {share:g}: expected a share of the recordings, from 0 to below 1")
-    named = learned.held_out if options.held_out is None else tuple(sorted(read_names(options.held_out)))
+    parts = learned.parts
+    if options.data is not None:
+        parts = [learned.of(pathlib.Path(typed)) or parse_spec(typed) for typed in options.data]
+    named = learned.held_out
+    if options.held_out is not None:
+        stores = (Store(part.folder) for part in parts if (part.folder / DESCRIPTION).exists())
+        named = read_names_of(options.held_out, stores)
     if options.data is None:
         sets = _of_run(run, learned, share, named, options)
         if not sets:
             raise UsageError(f"{options.model} held nothing out: say what to predict with --data")
         return sets
-    parts = [learned.of(pathlib.Path(typed)) or parse_spec(typed) for typed in options.data]
     sets = read_recordings(_with_step(parts, options.step), options.split, share, held_out=named)
     if not sets:
         named = ", ".join(options.data)
