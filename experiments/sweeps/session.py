@@ -34,11 +34,16 @@ class Session:
         """length: steps of the longest run. again: hand out finished trials as well, as `Plan` takes it. program: as
         `Job` has it."""
         self.sweep, self.folder, self.length, self._stop = sweep, folder, length, stop
-        self.plan = Plan(sweep, folder, again)
+        self._again = again
+        self.begin_anew()
         self._program = tuple(program)
         self._table = LiveTable(folder, sweep, self.plan.total)
         self._page_begun, self._stopped_by_file = time.monotonic(), False
         self._drawing: subprocess.Popen[bytes] | None = None
+
+    def begin_anew(self) -> None:
+        """Hand out again whatever is not over."""
+        self.plan = Plan(self.sweep, self.folder, self._again)
 
     @property
     def stopping(self) -> bool:
