@@ -42,10 +42,25 @@ QUIET = {
 
 
 def run(session: Session, address: str | None) -> None:
-    """Every trial that is left, until somebody asks for the end. Raises UsageError where the cluster is not there."""
-    sweep = session.sweep
+    """Every trial that is left, until somebody asks for the end. Raises UsageError where the cluster is not there.
+
+    Ray itself can fail, for one where a machine has no memory left: then it is begun anew, as often as a trial is.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for failures in range(session.sweep.retries + 1):
+        try:
+            return _run_once(session, address)
+        except RuntimeError as error:
+            said = " ".join(str(error).split())[:200]
+            if failures == session.sweep.retries:
+                raise UsageError(f"Ray failed again and again ({said}): what was saved stays") from error
+            session.say(f"Ray failed ({said}), and is begun anew")
+            session.begin_anew()
+
+
+def _run_once(session: Session, address: str | None) -> None:
+    sweep = session.sweep
     with _connected(address):
         _refuse_too_much(sweep)
         tuner = tune.Tuner(

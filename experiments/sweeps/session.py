@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from experiments.runs.preemption import Preempted, StopRequest
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import SweepFolder, Trial
-from experiments.sweeps.process import Job
+from experiments.sweeps.process import PROGRAM, Job
 from experiments.sweeps.search import TrialQueue
 from experiments.sweeps.table import LiveTable
 
@@ -33,10 +34,16 @@ class Session:
         """length: steps of the longest run. again: hand out finished trials as well, as `TrialQueue` takes it. program:
         as `Job` has it."""
         self.sweep, self.folder, self.length, self._stop = sweep, folder, length, stop
-        self.plan = TrialQueue(sweep, folder, again)
+        self._again = again
+        self.begin_anew()
         self._program = tuple(program)
         self._table = LiveTable(folder, sweep, self.plan.total)
-        self._page_written, self._stopped_by_file = time.monotonic(), False
+        self._page_begun, self._stopped_by_file = time.monotonic(), False
+        self._drawing: subprocess.Popen[bytes] | None = None
+
+    def begin_anew(self) -> None:
+        """Hand out again whatever is not over."""
+        self.plan = TrialQueue(self.sweep, self.folder, self._again)
 
     @property
     def stopping(self) -> bool:
@@ -50,23 +57,29 @@ class Session:
         """Take notice that a trial is over."""
         self.plan.finished(trial)
         self.show()
-        if time.monotonic() - self._page_written > PAGE_SECONDS:
-            self.write_page()
+        if time.monotonic() - self._page_begun > PAGE_SECONDS:
+            self._draw_page_beside()
 
     def show(self) -> None:
         self._table.update()
 
-    def write_page(self) -> None:
-        from experiments.sweeps.page import write_page  # late: matplotlib
-
-        self._page_written = time.monotonic()
-        write_page(self.folder)
+    def _draw_page_beside(self) -> None:
+        """In a process of its own, since the next trial does not wait for pictures."""
+        if self._drawing is None or self._drawing.poll() is not None:
+            self._page_begun = time.monotonic()
+            command = [*PROGRAM, "sweep", "page", str(self.folder.path)]
+            nowhere = subprocess.DEVNULL
+            self._drawing = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
     def close(self) -> None:
         """The last look: the table as it ended, and the page."""
         self._stopped_by_file = self.folder.stop_file.exists()
         self._table.close()
-        self.write_page()
+        if self._drawing is not None:
+            self._drawing.wait()
+        from experiments.sweeps.page import write_page  # late: matplotlib
+
+        write_page(self.folder)
         self.folder.stop_file.unlink(missing_ok=True)
 
     def refuse_to_go_on(self) -> None:

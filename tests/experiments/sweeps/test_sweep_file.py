@@ -92,9 +92,9 @@ def test_a_dry_run_says_the_commands(tmp_path, ivideogpt):
 
 
 def test_values_are_typed_as_the_parser_takes_them():
-    fixed = {"algorithm": "mbpo", "mbpo.world-model.transformer.reward-head": False, "render-quality": "full"}
+    fixed = {"algorithm": "mbpo", "mbpo.world-model.transformer.place-embedding": False, "render-quality": "full"}
     sweep = config.parse(changed(fixed=fixed, space={}), "test.yaml")
     words = targets.words(sweep, {"mbpo.agent.network.channels": 8}, 3)
-    assert "--mbpo.world-model.transformer.no-reward-head" in words
+    assert "--mbpo.world-model.transformer.no-place-embedding" in words
     asked = targets.describe("train", words[1:])
     assert asked.length == 200

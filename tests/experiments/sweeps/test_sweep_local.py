@@ -138,3 +138,11 @@ def test_a_request_to_stop_is_an_exit_code_that_schedulers_know(sweeping):
     stop.made = True
     with pytest.raises(Preempted, match="with every trial saved"):
         found.run(lambda session: session.refuse_to_go_on(), stop)
+
+
+def test_the_page_is_drawn_beside_the_trials(sweeping, monkeypatch):
+    monkeypatch.setattr("experiments.sweeps.session.PAGE_SECONDS", 0)
+    found = sweeping(seeds=[0])
+    found.run(local.run)
+    assert found.states == {"0000-seed0": "done", "0001-seed0": "done"}
+    assert "0001-seed0" in found.folder.page.read_text()
