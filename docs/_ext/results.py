@@ -181,24 +181,17 @@ def horizons(rows: list[Row]) -> str:
 def planning(rows: list[Row]) -> str:
     """A line for each task and what was planned in: successes with their 95% interval (Wilson), what is left of the
     first picture's squared error to the goal, and how well random plans were ranked."""
-    head = (
-        "task",
-        "planned in",
-        "search, cost",
-        "succeeded",
-        "95%",
-        "error left",
-        "steps",
-        "agreement, first and last",
-    )
+    head = ("task", "planned in", "cost", "most steps", "std", "succeeded", "95%", "error left", "steps", "agreement")
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in ("task", "model", "planner", "cost")), []).append(row)
+        settings = dict(word.split("=") for word in row["settings"].split())
+        searched = (row["task"], row["model"], row["planner"], row["cost"])
+        groups.setdefault((*searched, settings["agent-steps"], settings["initial-std"]), []).append(row)
     return _table(head, [[*_planned_in(*group), *_planned(found)] for group, found in groups.items()])
 
 
-def _planned_in(task: str, model: str, planner: str, cost: str) -> tuple[str, str, str]:
-    return task, f"`{model}`", "none" if model == "random" else f"{planner}, {cost}"
+def _planned_in(task: str, model: str, planner: str, cost: str, limit: str, std: str) -> tuple[str, ...]:
+    return task, f"`{model}`", "none" if model == "random" else cost, limit, std
 
 
 def _planned(rows: list[Row]) -> list[str]:

@@ -35,8 +35,7 @@ LAPTOP = PlanningProtocol(
     ),
     episodes=20,
 )  # fmt: skip
-"""About 0.25 s of one core a plan with the bundled checkpoint. Most of a wide normal is clipped to the bounds: plans
-move as fast as the simulator lets them (experiments/results/planning.csv)."""
+"""About 0.25 s of one core for each plan with the bundled checkpoint (experiments/results/planning.csv)."""
 
 SIMULATOR = dataclasses.replace(
     LAPTOP, planner=dataclasses.replace(LAPTOP.planner, samples=16, elites=3, iterations=3, horizon=3)
