@@ -69,3 +69,18 @@ def test_trials_that_do_worse_end_early_and_stay_so_when_the_sweep_goes_on(sweep
 def test_what_no_machine_has_is_said_at_once(sweeping, cluster):
     with pytest.raises(UsageError, match="no machine has the resources of a trial"):
         sweeping(resources={"tpus": 4}).run(on(cluster))
+
+
+def test_where_ray_itself_fails_it_is_begun_anew_with_what_is_left(sweeping, monkeypatch):
+    from experiments.sweeps import on_ray
+
+    handed_out = []
+
+    def fail_once(session, address):
+        handed_out.append(session.plan.next().name)
+        if len(handed_out) == 1:
+            raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(on_ray, "_run_once", fail_once)
+    sweeping().run(lambda session: on_ray.run(session, None))
+    assert handed_out == ["0000-seed0"] * 2
