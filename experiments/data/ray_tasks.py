@@ -26,7 +26,7 @@ Tasks = Callable[[Sequence[EpisodeRef]], Any]
 def check_ray() -> None:
     """Raise UsageError where Ray is missing."""
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("--engine ray needs the package ray: pip install 'ivideogpt-jax[ray]', or leave it out")
+        raise UsageError("--engine ray needs the package ray: pip install 'ivideogpt-jax[sweep]', or leave it out")
 
 
 def read_in_tasks(

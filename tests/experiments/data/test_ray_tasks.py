@@ -141,4 +141,4 @@ def test_a_missing_ray_is_one_sentence_before_the_work_begins(tmp_path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
     assert cli.run(["convert-data", "npz", str(tmp_path), str(tmp_path / "out"), "--engine", "ray"]) == 2
     said = capsys.readouterr().err
-    assert "pip install 'ivideogpt-jax[ray]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert "pip install 'ivideogpt-jax[sweep]'" in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
