@@ -122,7 +122,7 @@ def as_text(measured: dict[str, Any]) -> str:
     )
 
 
-UNITS = ("frames", "tokens", "updates")
+UNITS = ("frames", "tokens", "updates", "candidates")
 
 
 def matmul_gflops(precision: Precision, repeats: int = 3) -> float:
