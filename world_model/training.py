@@ -225,8 +225,8 @@ def segment_metrics(
     rewards_bt: Array | None,
     top_k: int,
 ) -> dict[str, Array]:
-    """What `losses` or `frame_losses` measure of whole segments, the loss itself, how often the right token is among
-    the `top_k` likeliest, and with a reward head its mean absolute error, in a reward's own units. Nothing is drawn."""
+    """What `losses` or `frame_losses` measure of whole segments, the loss itself, and how often the right token is
+    among the `top_k` likeliest. Nothing is drawn."""
     layout, part = config.layout, tokenizer.merge(config.tokenizer, params.tokenizer)
     tokens_bl = tokens_of(layout, part, frames_bthwc)
     context_bchwc = to_float(layout.arrange(frames_bthwc)[:, : layout.context_frames])
@@ -236,13 +236,11 @@ def segment_metrics(
         metrics = frame_losses(config, params.transformer, part, of, actions_bta, rewards_bt)
     else:
         metrics = losses(config, params.transformer, tokens_bl, actions_bta, rewards_bt, None)
-    logits, predicted_bf = score(config, params, tokens_bl, actions_bta, context_bchwc)
+    logits, _ = score(config, params, tokens_bl, actions_bta, context_bchwc)
     labels = layout.labels(tokens_bl)[:, layout.context_length + 1 :]
     chosen = jnp.take_along_axis(logits[:, :-1], labels[..., None], axis=-1)
     above = (logits[:, :-1] > chosen).sum(-1)
     among = jnp.mean(above < top_k, where=labels != layout.future_slot)
-    if predicted_bf is not None and rewards_bt is not None:
-        metrics["reward_error"] = jnp.mean(jnp.abs(predicted_bf - layout.future_rewards(rewards_bt)))
     return {"loss": _total(config, metrics), **metrics, f"token_accuracy_top_{top_k}": among}
 
 
