@@ -213,9 +213,13 @@ SMALL = {
     "finetune": {"--preset": ["debug"]},
     "evaluate": {**HELD_OUT, "--samples": ["1"], "--without": ["fvd", "lpips"]},
     "predict": HELD_OUT,
+    "sweep": {"--dry-run": []},
+    "plan": {"--preset": ["debug"], "--model": ["copy-last"], "--episodes": ["1"]},
 }
 """Instead of what is shown, or besides."""
-SMALL_MODEL = {"laptop-metaworld": "runs/model"}
+EXAMPLE = "experiments/sweeps/example.yaml"
+ELSEWHERE = {"laptop-metaworld": "runs/model", EXAMPLE: str(ROOT / EXAMPLE)}
+"""Where the story finds what a reader has in the project's folder, or what is too large."""
 ONE_EPISODE = ["--schedule.agent-steps", "100", "--schedule.random-agent-steps", "100", "--held-out", "1"]
 
 
@@ -244,7 +248,7 @@ class Story:
         assert not code, [command, *rest]
 
     def _small(self, words: Sequence[str]) -> list[str]:
-        changed = [SMALL_MODEL.get(word, word) for word in words]
+        changed = [ELSEWHERE.get(word, word) for word in words]
         for option, values in SMALL.get(words[0], {}).items():
             if option in changed:
                 first = changed.index(option) + 1
