@@ -31,7 +31,8 @@ bundled-model: $(STAMP) renderer
 	cd runs/bundled-float16 && cp -r tokenizer transformer world_model.json ../../$(BUNDLED)
 
 # Everything: what continuous integration calls.
-test: lint docs renderer
+test: $(STAMP)
+	$(MAKE) --no-print-directory -j2 --output-sync=target lint docs renderer $(PARITY)/installed
 	$(VENV)/bin/python -m pytest --ignore tests/parity
 	$(MAKE) --no-print-directory test-parity
 
