@@ -141,9 +141,15 @@ def _write_data_set(place: pathlib.Path) -> None:
 
 
 def _read_data_set(place: pathlib.Path) -> Any:
-    """What is learned from; the settings that a set was made with only tell whether a conversion may go on with it."""
+    """What is learned from."""
     store = Store(place / "set")
-    return store.names, store.lengths, store.signals, [store.read(index) for index in range(len(store))]
+    return (
+        sorted(store.held_out),
+        store.names,
+        store.lengths,
+        store.signals,
+        [store.read(index) for index in range(len(store))],
+    )
 
 
 DECIDED_BY = {"tokenizer": "small", "length": 5, "seed": 0}

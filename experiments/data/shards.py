@@ -17,7 +17,7 @@ import fcntl
 import json
 import pathlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments.data.recording import DataError, Recording
@@ -26,6 +26,7 @@ VERSION = 1
 DESCRIPTION = "dataset.json"
 HELD_OUT = "held_out"
 """Of the settings there: the names that the set was converted to hold out; absent where there were none."""
+ANEW = "convert the data set again, into another folder"
 REPAIR = "the same ivideogpt convert-data command makes it again"
 
 
@@ -78,11 +79,19 @@ def only_writer(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
+def checksum(description: Mapping[str, Any]) -> int:
+    """Of what dataset.json says, without the checksum itself."""
+    return zlib.crc32(json.dumps(description).encode())
+
+
 def read_description(folder: pathlib.Path) -> dict[str, Any]:
     """Whether a data set is whole, the settings it was made with, and how many recordings it has."""
     path = folder / DESCRIPTION
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        written = content.pop("crc32", None)  # earlier versions wrote none
+        if (written is not None and written != checksum(content)) or not isinstance(content["settings"], dict):
+            raise DataError(f"{path} is damaged (it is not as it was written): {ANEW}")
         if content["version"] != VERSION:
             raise DataError(f"{folder} is of version {content['version']}, this code reads {VERSION}: convert it again")
         return {key: content[key] for key in ("whole", "settings", "recordings")}
@@ -90,8 +99,8 @@ def read_description(folder: pathlib.Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} is no data set ({DESCRIPTION} is missing); ivideogpt convert-data makes one"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is damaged ({error}): convert the data set again, into another folder") from None
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is damaged ({error}): {ANEW}") from None
 
 
 def read_shards(folder: pathlib.Path) -> list[Shard]:

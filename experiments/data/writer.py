@@ -21,6 +21,7 @@ from experiments.data.shards import (
     Shard,
     Signals,
     as_json,
+    checksum,
     only_writer,
     read_description,
     shard_path,
@@ -162,6 +163,7 @@ class StoreWriter:
             "skipped": len(self._reasons),
         }
         content = {"version": VERSION, "settings": self._settings, "whole": whole, **counts}
+        content |= {"crc32": checksum(content)}
         write_atomically(self.folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
 
     @property

@@ -134,6 +134,18 @@ def test_a_damaged_folder_is_refused_and_the_file_named(make_store, damage, said
         Store(folder)
 
 
+def test_a_description_that_was_changed_is_refused_and_one_of_an_earlier_version_is_read(make_store):
+    folder = make_store().folder
+    path = folder / "dataset.json"
+    written = json.loads(path.read_text())
+    for changed in ({"settings": {"held_out": ["a"]}}, {"recordings": 1}, {"settings": "none"}):
+        path.write_text(json.dumps(written | changed))
+        with pytest.raises(DataError, match="dataset.json is damaged"):
+            Store(folder)
+    path.write_text(json.dumps({name: value for name, value in written.items() if name != "crc32"}))
+    assert len(Store(folder)) == written["recordings"]
+
+
 def test_a_writer_refuses_what_does_not_belong(make_store, tmp_path, numbered):
     folder = make_store(LENGTHS).folder
     with pytest.raises(DataError, match="was made with"):
