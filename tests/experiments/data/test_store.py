@@ -135,7 +135,7 @@ def test_a_damaged_folder_is_refused_and_the_file_named(make_store, damage, said
 
 
 def test_a_description_that_was_changed_is_refused_and_one_of_an_earlier_version_is_read(make_store):
-    folder = make_store().folder
+    folder = make_store(LENGTHS).folder
     path = folder / "dataset.json"
     written = json.loads(path.read_text())
     for changed in ({"settings": {"held_out": ["a"]}}, {"recordings": 1}, {"settings": "none"}):
