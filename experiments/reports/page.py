@@ -65,7 +65,7 @@ class Run:
         found = [
             (name, self.evaluated[f"best_{name}"], self.evaluated[f"copy_last_{name}"]) for name in tables.EVALUATED
         ]
-        return [(METRIC_NAMES[name], best, copied) for name, best, copied in found if best != ""]
+        return [(METRIC_NAMES[name], best, copied) for name, best, copied in found if "" not in (best, copied)]
 
     @property
     def data(self) -> str:
