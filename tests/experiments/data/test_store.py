@@ -140,7 +140,7 @@ def test_a_description_that_was_changed_is_refused_and_one_of_an_earlier_version
     written = json.loads(path.read_text())
     for changed in ({"settings": {"held_out": ["a"]}}, {"recordings": 1}, {"settings": "none"}):
         path.write_text(json.dumps(written | changed))
-        with pytest.raises(DataError, match="dataset.json is damaged"):
+        with pytest.raises(DataError, match=r"dataset\.json is damaged"):
             Store(folder)
     path.write_text(json.dumps({name: value for name, value in written.items() if name != "crc32"}))
     assert len(Store(folder)) == written["recordings"]
