@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.runs.preemption import stop_request
 from experiments.sweeps import config, results, targets
-from experiments.sweeps.folder import RUNNING, SweepFolder
+from experiments.sweeps.folder import FAILED, RUNNING, SweepFolder
 from experiments.sweeps.session import Session
 from experiments.sweeps.table import as_lines
 
@@ -96,7 +96,7 @@ def _say_what_would_run(asked: config.Sweep, folder: SweepFolder, options: argpa
 def _conclude(folder: SweepFolder, asked: config.Sweep) -> int:
     """The last words, and the exit code: 1 where a trial was given up."""
     standings = folder.standings()
-    failed = sorted(name for name, standing in standings.items() if standing.state == "failed")
+    failed = sorted(name for name, standing in standings.items() if standing.state == FAILED)
     for name in failed:
         print(f"{name} failed: {standings[name].message}; see {folder.log(name)}")
     _print_best(folder, asked, 1)

@@ -18,7 +18,7 @@ def run(session: Session) -> None:
             "early-stopping compares trials that run side by side, which --backend local does not do: remove it from "
             "the file, or use --backend ray"
         )
-    while not session.stopping and (trial := session.plan.next()) is not None:
+    while not session.stopping and (trial := session.queue.next()) is not None:
         while _run_once(session, trial).state == WAITING and not session.stopping:
             pass  # it died, and goes on from its newest checkpoint
         session.finished(trial)

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 
 from experiments.errors import UsageError
 from experiments.sweeps.config import Sweep
-from experiments.sweeps.folder import DONE, FAILED, FINAL, WAITING, Standing, SweepFolder, Trial
+from experiments.sweeps.folder import DONE, FAILED, FINAL, STOPPED, WAITING, Standing, SweepFolder, Trial
 from experiments.sweeps.process import POLL_SECONDS, Job, MetricReader, TrialProcess
 from experiments.sweeps.session import Session
 
@@ -147,7 +147,7 @@ class _OfSession:
 
 
 class Handout(_OfSession, Searcher):
-    """Gives Ray the trials of a session's plan, and tells the plan of their ends."""
+    """Gives Ray the trials of a session's queue, and tells the queue of their ends."""
 
     def __init__(self, session: Session):
         _OfSession.__init__(self, session)
@@ -157,7 +157,7 @@ class Handout(_OfSession, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self.session.stopping:
             return Searcher.FINISHED
-        trial = self.session.plan.next()
+        trial = self.session.queue.next()
         if trial is None:
             return Searcher.FINISHED
         self._trials[trial_id] = trial
@@ -207,7 +207,7 @@ class RayTrial(tune.Trainable):
         self._job: Job = config["job"]
         folder = SweepFolder(self._job.sweep_dir)
         self._sweep, before = folder.read(), folder.standing(self._job.trial.name)
-        self._replay = _reports(folder, self._sweep, before, self._job) if before.state in (DONE, "stopped") else None
+        self._replay = _reports(folder, self._sweep, before, self._job) if before.state in (DONE, STOPPED) else None
         self._process = None if self._replay is not None else TrialProcess(self._job, self._sweep, os.environ)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

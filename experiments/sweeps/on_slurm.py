@@ -12,7 +12,7 @@ from typing import Any
 from experiments.errors import UsageError
 from experiments.sweeps import targets
 from experiments.sweeps.config import Sweep
-from experiments.sweeps.folder import QUEUED, RUNNING, WAITING, Standing, SweepFolder, Trial
+from experiments.sweeps.folder import QUEUED, RUNNING, WAITING, Standing, SweepFolder
 from experiments.sweeps.packages import need
 from experiments.sweeps.process import POLL_SECONDS, Job, TrialProcess
 from experiments.sweeps.session import Session
@@ -69,16 +69,19 @@ def submit(session: Session, cluster: str) -> None:
     sweep, folder = session.sweep, session.folder
     _refuse_what_waits(sweep)
     submitit = need("submitit")
-    trials = [trial for trial in session.plan.waiting() if not _is_queued(submitit, folder, cluster, trial)]
+    waiting, before = session.queue.waiting(), folder.standings()
+    trials = [
+        trial for trial in waiting if not _is_queued(submitit, folder, cluster, before.get(trial.name, Standing()))
+    ]
     executor = _executor(submitit, sweep, folder, cluster)
     with executor.batch() if trials else contextlib.nullcontext():
         jobs = [executor.submit(SlurmTrial(session.job(trial))) for trial in trials]
     for trial, job in zip(trials, jobs, strict=True):
-        before = folder.standing(trial.name)
+        now = folder.standing(trial.name)
         # A task may have begun meanwhile, and then knows better.
-        if before.state != RUNNING or before.beat is None or time.time() - before.beat > 5:
-            folder.write(trial, dataclasses.replace(before, state=QUEUED, job=job.job_id))
-    skipped = len(session.plan.waiting()) - len(trials)
+        if now.state != RUNNING or now.beat is None or time.time() - now.beat > 5:
+            folder.write(trial, dataclasses.replace(now, state=QUEUED, job=job.job_id))
+    skipped = len(waiting) - len(trials)
     session.say(f"{len(trials)} trials submitted, {skipped} were in the queue: ivideogpt sweep status {folder.path}")
 
 
@@ -134,9 +137,8 @@ def _refuse_what_waits(sweep: Sweep) -> None:
         raise UsageError("early-stopping needs --backend ray: remove it from the file for --backend submitit")
 
 
-def _is_queued(submitit: Any, folder: SweepFolder, cluster: str, trial: Trial) -> bool:
-    """Whether a task for the trial was submitted before and is still to come, or at work."""
-    standing: Standing = folder.standings().get(trial.name, Standing())
+def _is_queued(submitit: Any, folder: SweepFolder, cluster: str, standing: Standing) -> bool:
+    """Whether a task for a trial was submitted before and is still to come, or at work."""
     if standing.state == QUEUED and cluster == "slurm":
         return not submitit.SlurmJob(folder=folder.path / "slurm", job_id=standing.job, tasks=[0]).done(True)
     return standing.state == RUNNING

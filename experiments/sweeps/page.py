@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pathlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.reports.page import template
 from experiments.runs.metrics_log import MetricsError, read_metrics, series
 from experiments.runs.run_folder import write_atomically
 from experiments.sweeps import plots, results
+from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.table import age, summary
 
@@ -35,7 +37,7 @@ def write_page(folder: SweepFolder) -> pathlib.Path:
         coordinates=plots.parallel_coordinates(measured, sweep.objective.name, sweep.objective.mode == "max"),
         importance=plots.importance_bars(shares),
         points=len(measured),
-        curves=plots.learning_curves(_curves(folder), best, sweep.objective.name, sweep.step),
+        curves=plots.learning_curves(_curves(folder, sweep, standings), best, sweep.objective.name, sweep.step),
         trials=[(name, standing, age(standing)) for name, standing in standings.items()],
         show_value=results.show_value,
         show_setting=results.show_setting,
@@ -44,10 +46,10 @@ def write_page(folder: SweepFolder) -> pathlib.Path:
     return folder.page
 
 
-def _curves(folder: SweepFolder) -> dict[str, Any]:
-    """What each trial has measured of the metric; a trial whose metrics are damaged has no curve."""
-    sweep, found = folder.read(), {}
-    for name in folder.standings():
+def _curves(folder: SweepFolder, sweep: Sweep, trials: Iterable[str]) -> dict[str, Any]:
+    """What each trial, by name, has measured of the metric; a trial whose metrics are damaged has no curve."""
+    found = {}
+    for name in trials:
         try:
             lines = read_metrics(folder.run_folder(name).metrics)
         except MetricsError:

@@ -178,7 +178,3 @@ def _legend(axes: Axes, figure: Figure) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, fontsize=7, loc="outside lower left", ncols=3)
-
-
-def describe_share(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.005 else "none seen"

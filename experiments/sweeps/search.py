@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from experiments.sweeps import space, targets
 from experiments.sweeps.config import Sweep
-from experiments.sweeps.folder import DONE, FINAL, STOPPED, SweepFolder, Trial
+from experiments.sweeps.folder import DONE, FAILED, FINAL, STOPPED, SweepFolder, Trial
 from experiments.sweeps.packages import need
 
 if TYPE_CHECKING:
@@ -134,10 +134,11 @@ class TrialQueue:
         listed = sweep.search.kind != "optuna"
         self._search: Search = Listed(targets.points_of(sweep)) if listed else OptunaStudy(sweep, folder)
         trials = [trial for number in self._search.known() for trial in self._trials(number)]
-        over = {trial.name for trial in trials if folder.standing(trial.name).state in (DONE, STOPPED)}
+        before = {trial.name: folder.standing(trial.name) for trial in trials}
         # What was begun goes first: it holds checkpoints.
-        begun = sorted(trials, key=lambda trial: folder.standing(trial.name).attempts == 0)
-        self._queue = collections.deque(trial for trial in begun if again or trial.name not in over)
+        begun = sorted(trials, key=lambda trial: before[trial.name].attempts == 0)
+        over = (DONE, STOPPED)
+        self._queue = collections.deque(trial for trial in begun if again or before[trial.name].state not in over)
         for number in self._search.known():
             self._tell_if_whole(number)
 
@@ -167,5 +168,5 @@ class TrialQueue:
         """A point's value is the mean over its seeds."""
         found = [self._folder.standing(trial.name) for trial in self._trials(number)]
         if all(standing.state in FINAL for standing in found):
-            values = [each.value for each in found if each.state != "failed" and each.value is not None]
+            values = [each.value for each in found if each.state != FAILED and each.value is not None]
             self._search.tell(number, sum(values) / len(values) if values else None)

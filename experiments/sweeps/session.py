@@ -37,13 +37,13 @@ class Session:
         self._again = again
         self.begin_anew()
         self._program = tuple(program)
-        self._table = LiveTable(folder, sweep, self.plan.total)
+        self._table = LiveTable(folder, sweep, self.queue.total)
         self._page_begun, self._stopped_by_file = time.monotonic(), False
         self._drawing: subprocess.Popen[bytes] | None = None
 
     def begin_anew(self) -> None:
         """Hand out again whatever is not over."""
-        self.plan = TrialQueue(self.sweep, self.folder, self._again)
+        self.queue = TrialQueue(self.sweep, self.folder, self._again)
 
     @property
     def stopping(self) -> bool:
@@ -55,7 +55,7 @@ class Session:
 
     def finished(self, trial: Trial) -> None:
         """Take notice that a trial is over."""
-        self.plan.finished(trial)
+        self.queue.finished(trial)
         self.show()
         if time.monotonic() - self._page_begun > PAGE_SECONDS:
             self._draw_page_beside()

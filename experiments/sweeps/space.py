@@ -109,15 +109,12 @@ def _domain(name: str, raw: Any, key: str) -> Values | Bounds:
         if len(bounds) != 2 or not all(isinstance(each, whole) and math.isfinite(each) for each in bounds):
             raise UsageError(f"space: {name}: {kind} is {given!r}, expected [low, high]")
         return Bounds(name, key, kind, *bounds)
-    options = given if isinstance(given, Mapping) else dict.fromkeys(map(_hashable, given)) if _is_list(given) else {}
+    listed: list[Any] = given if isinstance(given, list) else []
+    options = given if isinstance(given, Mapping) else dict.fromkeys(map(_hashable, listed))
     if not options:
         raise UsageError(f"space: {name}: {kind} is {given!r}, expected a list of values")
     nested = {number(value): parse_space(inner, f"{key}={value}/") for value, inner in options.items() if inner}
     return Values(name, key, tuple(map(number, options)), nested, gone_through=kind == "grid")
-
-
-def _is_list(given: Any) -> bool:
-    return isinstance(given, list)
 
 
 def _hashable(value: Any) -> Any:

@@ -92,7 +92,9 @@ def as_lines(
     rows += [_row(name, standing) for name, standing in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = [summary(standings, total)]
-    lines += ["  ".join([*(cell.ljust(size) for cell, size in zip(row, widths)), row[-1]])[:width] for row in rows]  # noqa: B905
+    for *cells, last in rows:
+        aligned = (cell.ljust(size) for cell, size in zip(cells, widths, strict=True))
+        lines.append("  ".join([*aligned, last])[:width])
     hidden = len(ordered) - len(shown)
     return [line.rstrip() for line in lines] + ([f"and {hidden} more"] if hidden else [])
 

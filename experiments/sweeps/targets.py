@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.errors import UsageError
+from experiments.reports import tables
 from experiments.sweeps import space
 from experiments.sweeps.config import Sweep
 
@@ -24,15 +25,7 @@ OWNED = {
 """Options that the sweep gives itself, and what to do instead."""
 
 EPISODES = ("eval/success", "eval/return", "episode/success", "episode/return")
-MODEL = (
-    "model/mse_imagined",
-    "model/mse_copy_last",
-    "model/mse_shuffled_actions",
-    "model/moving_mse_imagined",
-    "model/moving_mse_copy_last",
-    "model/moving_mse_shuffled_actions",
-    "model/reward_mae",
-)
+MODEL = (*tables.MODEL, "model/moving_mse_shuffled_actions", "model/reward_mae")
 TOKENIZER = tuple(
     f"validation/tokenizer/{name}"
     for name in ("loss", "future_mse", "context_reconstruction", "future_reconstruction", "context_commitment",

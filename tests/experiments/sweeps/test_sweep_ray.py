@@ -77,7 +77,7 @@ def test_where_ray_itself_fails_it_is_begun_anew_with_what_is_left(sweeping, mon
     handed_out = []
 
     def fail_once(session, address):
-        handed_out.append(session.plan.next().name)
+        handed_out.append(session.queue.next().name)
         if len(handed_out) == 1:
             raise RuntimeError("no memory left")
 
