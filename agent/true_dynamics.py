@@ -19,7 +19,6 @@ class Followed(NamedTuple):
     state: Any  # of the last one
     frames_khwc: np.ndarray  # uint8 [K, H, W, 3]: of the steps that were to be seen
     rewards_f: np.ndarray  # float32 [F]
-    successes_f: np.ndarray  # bool [F]
 
 
 class TrueDynamics:
@@ -36,10 +35,10 @@ class TrueDynamics:
         simulator, over = self.simulator, False
         simulator.restore_state(state)
         frames: list[np.ndarray] = []
-        rewards, successes = np.zeros(len(actions_fa), np.float32), np.zeros(len(actions_fa), bool)
+        rewards = np.zeros(len(actions_fa), np.float32)
         for index, action in enumerate(actions_fa):
             if not over:
-                rewards[index], successes[index], over = simulator.advance(action)
+                rewards[index], _, over = simulator.advance(action)
             if index + 1 in seen:
                 frames.append(simulator.render())
-        return Followed(simulator.save_state(), np.stack(frames), rewards, successes)
+        return Followed(simulator.save_state(), np.stack(frames), rewards)

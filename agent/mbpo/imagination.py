@@ -106,7 +106,7 @@ class SimulatorModel:
         return Rollouts(*(np.stack(x, axis=1) for x in (frames, actions, rewards)))
 
     def _step(self, state: Any, action: np.ndarray) -> tuple[Any, np.ndarray, float]:
-        state, (frame,), (reward,), _ = self.dynamics.follow(state, action[None], seen=(1,))
+        state, (frame,), (reward,) = self.dynamics.follow(state, action[None], seen=(1,))
         return state, frame, reward
 
     def _states_of(self, number: int, episode: Episode) -> list[Any]:
@@ -125,7 +125,6 @@ class SimulatorModel:
             self.states[number] = states
             if len(self.states) > REMEMBERED:
                 del self.states[next(iter(self.states))]
-            return states
         return self.states[number]
 
 

@@ -33,9 +33,7 @@ class ModelSchedule:
     start_agent_steps: int = 2000  # real steps before the model first learns
     initial_tokenizer_updates: int = 1000
     initial_transformer_updates: int = 1000
-    alternate_initial: bool = (
-        False  # each of these tokenizer updates is followed by one of the transformer, as published
-    )
+    alternate_initial: bool = False  # these updates take turns, as published: one of each part after the other
     initial_rollouts: int = 20
     tokenizer_every_env_steps: int | None = 40  # None: stays as first trained, so that the codes keep their meaning
     transformer_every_env_steps: int = 10

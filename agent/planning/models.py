@@ -147,7 +147,21 @@ def _compiled_preview(
     return to_uint8(futures(config, params, moment, held(planner, actions_ha[None]), steps).frames_skhwc[0])
 
 
-class SimulatorFutures:
+class _OnHost:
+    """Candidates are scored outside of any program."""
+
+    planner: PlannerConfig
+
+    def costs(self, moment: Moment, goal: Goal, candidates_sha: np.ndarray) -> np.ndarray:
+        """See PlanningModel."""
+        raise NotImplementedError
+
+    def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
+        """See PlanningModel."""
+        return search_on_host(self.planner, lambda c: self.costs(moment, goal, c), proposal, key)
+
+
+class SimulatorFutures(_OnHost):
     """What really follows: the upper bound. It costs simulator steps that nobody counts."""
 
     frames_before = 1
@@ -156,10 +170,6 @@ class SimulatorFutures:
         """simulator: one of the task's own, drawn as the goal is. Raises ValueError for costs of what it has not."""
         _check_without_codes(cost, "a simulator")
         self.dynamics, self.planner, self.cost = TrueDynamics(simulator), planner, cost
-
-    def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
-        """See PlanningModel."""
-        return search_on_host(self.planner, lambda c: self.costs(moment, goal, c), proposal, key)
 
     def costs(self, moment: Moment, goal: Goal, candidates_sha: np.ndarray) -> np.ndarray:
         """See PlanningModel."""
@@ -177,7 +187,7 @@ class SimulatorFutures:
         return Previewed(followed.frames_khwc, float(self.costs(moment, goal, actions_ha[None])[0]))
 
 
-class CopyLastFutures:
+class CopyLastFutures(_OnHost):
     """Nothing changes, whatever is done: the lower bound."""
 
     frames_before = 1
@@ -185,10 +195,6 @@ class CopyLastFutures:
     def __init__(self, planner: PlannerConfig, cost: Cost):
         _check_without_codes(cost, "copy-last")
         self.planner, self.cost = planner, cost
-
-    def plan(self, moment: Moment, goal: Goal, proposal: Proposal, key: Array) -> tuple[Proposal, Plan]:
-        """See PlanningModel."""
-        return search_on_host(self.planner, lambda c: self.costs(moment, goal, c), proposal, key)
 
     def costs(self, moment: Moment, goal: Goal, candidates_sha: np.ndarray) -> np.ndarray:
         """See PlanningModel."""

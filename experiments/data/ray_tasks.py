@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import importlib.util
 import itertools
 import logging
 import os
@@ -15,6 +14,7 @@ from experiments.data.convert import describe_error
 from experiments.data.converters.source import EpisodeRef
 from experiments.data.recording import DataError, Recording
 from experiments.errors import UsageError
+from experiments.runs.packages import check_installed
 
 RETRIES = 3
 """How often a task begins again whose worker died."""
@@ -25,8 +25,7 @@ Tasks = Callable[[Sequence[EpisodeRef]], Any]
 
 def check_ray() -> None:
     """Raise UsageError where Ray is missing."""
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("--engine ray needs the package ray: pip install 'ivideogpt-jax[sweep]', or leave it out")
+    check_installed("ray", "--engine ray", "sweep")
 
 
 def read_in_tasks(

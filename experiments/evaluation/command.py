@@ -102,7 +102,7 @@ def predict(arguments: Sequence[str], description: str) -> int:
     """Predict futures of each segment and write videos and frames."""
     parser = _parser("predict", description)
     parser.add_argument("--samples", type=int, help="futures of each segment, a row of its video each; default: 1")
-    parser.add_argument("--format", choices=tuple(output.MEDIA), default="mp4", help="of the videos; default: mp4")
+    parser.add_argument("--format", choices=output.FORMS, default="mp4", help="of the videos; default: mp4")
     options = parser.parse_args(arguments)
     check_output(options.out, folder=True)
     model = load_model(options.model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import dataclasses
 import io
@@ -17,13 +16,14 @@ from markupsafe import Markup
 from experiments.evaluation.protocol import BETTER, MeasuredModel, Protocol
 from experiments.evaluation.segments import EvaluationSegments
 from experiments.reports import videos
+from experiments.reports.clips import address_of
 from experiments.reports.page import template
 from experiments.reports.plots import COLOURS, STYLE, as_svg, new_figure
 from experiments.runs.progress import counted
 from experiments.runs.run_folder import write_atomically
 
 Form = Literal["mp4", "gif"]
-MEDIA = {"mp4": "video/mp4", "gif": "image/gif"}
+FORMS = ("mp4", "gif")
 SHOWN = 6
 """Videos on the page, at most."""
 UNITS = {
@@ -155,8 +155,7 @@ def write_videos(
         path.parent.mkdir(parents=True, exist_ok=True)
         write = videos.write_mp4 if form == "mp4" else videos.write_gif
         write(path, videos.comparing_video(real, made, "predicted"), fps=4)
-        address = f"data:{MEDIA[form]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-        clips.append((segments.names[index], address))
+        clips.append((segments.names[index], address_of(path)))
     return clips
 
 

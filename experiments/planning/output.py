@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import dataclasses
-import io
 import json
 import math
 import pathlib
@@ -19,11 +16,12 @@ from markupsafe import Markup
 from experiments.planning.config import PlanningProtocol
 from experiments.planning.episodes import PlannedEpisode
 from experiments.reports import videos
+from experiments.reports.clips import address_of
 from experiments.reports.page import template
 from experiments.reports.plots import COLOURS, STYLE, as_svg, new_figure, wilson
+from experiments.reports.statistics import bounds_of_mean
+from experiments.reports.tables import csv_text
 from experiments.runs.run_folder import write_atomically
-
-RESAMPLINGS = 2000
 
 
 def rows(episodes: Sequence[PlannedEpisode], protocol: PlanningProtocol, about: Mapping[str, Any]) -> list[dict]:
@@ -79,16 +77,10 @@ def summary(table: Sequence[Mapping[str, Any]], about: Mapping[str, Any], protoc
         "success_interval": [max(float(low), 0.0), min(float(high), 1.0)],
         "agent_steps_to_success": float(np.median(steps)) if steps else None,
         "goal_error_left": float(shares.mean()),
-        "goal_error_left_interval": bootstrap(shares),
+        "goal_error_left_interval": list(bounds_of_mean([shares])),
         "seconds_each_plan": float(np.median([row["seconds_each_plan"] for row in table])),
         **{name: float(np.mean(found)) if found else None for name, found in agreement.items()},
     }
-
-
-def bootstrap(values: np.ndarray) -> list[float]:
-    """95% interval of the mean, by resampling; the same numbers every time."""
-    drawn = np.random.default_rng(0).choice(values, size=(RESAMPLINGS, len(values)))
-    return [float(x) for x in np.percentile(drawn.mean(axis=1), [2.5, 97.5])]
 
 
 def as_text(found: Mapping[str, Any]) -> str:
@@ -122,25 +114,17 @@ def write(
     """plan.json, .csv and .html, and the videos of the first episodes."""
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "plan.json", json.dumps(found, indent=1) + "\n")
-    write_atomically(folder / "plan.csv", as_csv(table))
+    write_atomically(folder / "plan.csv", csv_text(list(table[0]), table))
     clips = []
     for episode in episodes[:shown]:
         path = folder / "videos" / f"{episode.task.number:03d}.mp4"
         videos.write_mp4(path, video(episode), fps=8)
-        address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        clips.append((f"episode {episode.task.number}: {'success' if episode.success else 'no success'}", address))
+        ended = "success" if episode.success else "no success"
+        clips.append((f"episode {episode.task.number}: {ended}", address_of(path)))
     page = template("planning/page.html.j2").render(
         found=found, table=table, clips=clips, curves=[_errors(episodes), _costs(episodes)]
     )
     write_atomically(folder / "plan.html", page)
-
-
-def as_csv(table: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def video(episode: PlannedEpisode) -> np.ndarray:

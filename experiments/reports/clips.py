@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import pathlib
+
+MEDIA = {".mp4": "video/mp4", ".gif": "image/gif", ".png": "image/png"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,3 +15,8 @@ class Clip:
 
     when: str  # as "agent step 1,300"
     address: str
+
+
+def address_of(path: pathlib.Path) -> str:
+    """A file, whole, as a data address."""
+    return f"data:{MEDIA[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

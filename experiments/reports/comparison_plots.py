@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -57,11 +58,8 @@ def pooled_curve(panel: Panel, look: Look, over: str) -> Markup:
             if not (grid := panel.grid(method)):
                 continue
             success_rtk = np.array([[run.success_at(points, over) for run in runs] for runs in grid])
-            values, low, high = statistics.estimate_curve(statistics.curve_of_pooled, success_rtk)
-            x = in_axis_units(points, over)
-            axes.plot(x, values, color=look[method])
-            if low is not None and high is not None:
-                axes.fill_between(x, low, high, color=look[method], alpha=0.15, linewidth=0)
+            estimated = statistics.estimate_curve(statistics.curve_of_pooled, success_rtk)
+            _draw_estimate(axes, in_axis_units(points, over), estimated, look[method])
         _share(axes)
         axes.set(title="success, pooled over tasks", xlabel=axis_label(over))
         _short_steps(axes, over)
@@ -94,10 +92,8 @@ def profile(panel: Panel, look: Look) -> Markup:
         for method in panel.methods:
             if not panel.seeds(method):
                 continue
-            share, low, high = statistics.estimate_curve(statistics.performance_profile, panel.final(method))
-            axes.plot(THRESHOLDS, share, color=look[method], drawstyle="steps-post")
-            if low is not None and high is not None:
-                axes.fill_between(THRESHOLDS, low, high, color=look[method], alpha=0.15, linewidth=0, step="post")
+            estimated = statistics.estimate_curve(statistics.performance_profile, panel.final(method))
+            _draw_estimate(axes, THRESHOLDS, estimated, look[method], step="post", drawstyle="steps-post")
         _share(axes)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.set(title="share of runs with more success than", xlabel="success at the budget")
@@ -135,10 +131,18 @@ def _draw_seeds(axes: Axes, runs: Sequence[ScoredRun], over: str, colour: str) -
         return
     x = in_axis_units(np.mean([run.over[over][place] for run, place in zip(runs, places, strict=True)], axis=0), over)
     success = np.array([run.success[place] for run, place in zip(runs, places, strict=True)])
-    middle, low, high = statistics.estimate_curve(statistics.curve_of_pooled, success[:, None])
-    axes.plot(x, middle, color=colour, marker="o", markersize=3)
+    estimated = statistics.estimate_curve(statistics.curve_of_pooled, success[:, None])
+    _draw_estimate(axes, x, estimated, colour, marker="o", markersize=3)
+
+
+def _draw_estimate(
+    axes: Axes, x: np.ndarray, estimated: statistics.Curve, colour: str, step: Any = None, **line: Any
+) -> None:
+    """A line, and its interval as a band where it has one."""
+    values, low, high = estimated
+    axes.plot(x, values, color=colour, **line)
     if low is not None and high is not None:
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, step=step)
 
 
 def _short_steps(axes: Axes, over: str) -> None:

@@ -8,15 +8,13 @@ it knows neither pairs nor by how much, and with three seeds it can hardly rejec
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from experiments.reports import statistics
+from experiments.reports import statistics, tables
 from experiments.reports.scores import Note, Panel, ScoredRun, differences, methods_of, panels, score, shared_end
 from experiments.reports.statistics import Interval
 
@@ -158,7 +156,7 @@ def _on_task(panel: Panel, task: str) -> Iterator[TaskResult]:
             method=method,
             budget=budget,
             seeds=tuple(run.seed for run in runs),
-            success=_mean([_final(run, budget) for run in runs]),
+            success=_mean([run.final(budget) for run in runs]),
             area=_mean([run.area(budget) for run in runs]),
             steps=_solved(runs, "env_steps", budget),
             seconds=_solved(runs, "wall_seconds", shared_end(everyone, "wall_seconds")),
@@ -172,10 +170,6 @@ def _solved(runs: Sequence[ScoredRun], over: str, horizon: float) -> Solved:
 
 def _mean(values: Sequence[float] | np.ndarray) -> Interval:
     return statistics.estimate(statistics.pooled_mean, np.array(values, np.float64)[:, None])
-
-
-def _final(run: ScoredRun, budget: float) -> float:
-    return float(run.success_at(np.array([budget]))[0])
 
 
 Pairs = list[tuple[ScoredRun, ScoredRun]]
@@ -211,7 +205,7 @@ def _paired(first: str, second: str, by_task: dict[str, Pairs], there: int) -> P
         tasks=tuple(by_task),
         pairs=count,
         unpaired=there - 2 * count,
-        success=difference(lambda run: _final(run, budgets[run.task])),
+        success=difference(lambda run: run.final(budgets[run.task])),
         area=difference(lambda run: run.area(budgets[run.task])),
         steps=difference(lambda run: min(run.solved(), budgets[run.task])),
         seconds=difference(lambda run: min(run.solved("wall_seconds"), ends[run.task])),
@@ -239,11 +233,7 @@ COLUMNS: tuple[str, ...] = (
 
 def as_csv(found: Findings) -> str:
     """A line for each number: which table of the page it is in, of whom, and its interval (empty: too few seeds)."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_lines(found))
-    return text.getvalue()
+    return tables.csv_text(COLUMNS, _lines(found))
 
 
 def _lines(found: Findings) -> Iterable[dict[str, object]]:

@@ -3,7 +3,6 @@ agents, of models on data sets, or of both."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import os
 import pathlib
@@ -16,11 +15,11 @@ from markupsafe import Markup
 
 from experiments.errors import UsageError
 from experiments.reports import adaptation, comparison_page, curves, plots, tables, without_model
-from experiments.reports.clips import Clip
+from experiments.reports.clips import Clip, address_of
 from experiments.reports.reading import read_run
 from experiments.runs.metrics_log import latest
 from experiments.runs.progress import counted, format_duration
-from experiments.runs.run_folder import RunFolder, flat, write_atomically
+from experiments.runs.run_folder import RunFolder, find_setting, flat, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +48,8 @@ class Run:
     evaluated: dict[str, Any]  # columns of `tables.read_evaluation`
 
     def field(self, name: str) -> Any:
-        """A configuration value by the last part of its name, the least nested first; None where there is none."""
-        found = [key for key in self.config if key.split(".")[-1] == name]
-        return self.config[min(found, key=lambda key: key.count("."))] if found else None
+        """A value of the configuration, as `find_setting` finds it."""
+        return find_setting(self.config, name)
 
     @property
     def trains_agent(self) -> bool:
@@ -356,9 +354,8 @@ def _clips(folder: pathlib.Path, config: dict[str, Any], kind: str, suffix: str)
     pattern = re.compile(rf"{kind}-(\d+)\.{suffix}")
     matches = [match for path in folder.glob("*") if (match := pattern.fullmatch(path.name))]
     ordered = sorted((int(match[1]), match[0]) for match in matches)
-    media = {"mp4": "video/mp4", "png": "image/png"}[suffix]
     return [
-        Clip(_when(config, steps), f"data:{media};base64,{base64.b64encode((folder / name).read_bytes()).decode()}")
+        Clip(_when(config, steps), address_of(folder / name))
         for steps, name in dict.fromkeys([*ordered[-1:], *ordered[:1]])
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.envs.registry import suite_of
+from experiments.runs.run_folder import find_setting
 
 FIELDS = (
     "benchmark",
@@ -31,9 +32,9 @@ Protocol = Mapping[str, str]
 def of_config(config: Mapping[str, Any]) -> dict[str, str]:
     """What the configuration (by dotted names) of an agent's run says, and its simulator."""
     said: dict[str, Any] = dict(suite_of(str(config["task"])).protocol) | {"observation": "pixels"}
-    said |= {"rendering": config.get("render_quality"), "resolution": _find(config, "resolution")}
+    said |= {"rendering": config.get("render_quality"), "resolution": find_setting(config, "resolution")}
     said["demonstrations"] = config.get("demonstrations")
-    said["cloning"] = _find(config, "behaviour_cloning") or NONE
+    said["cloning"] = find_setting(config, "behaviour_cloning") or NONE
     return {name: str(said[name]) for name in FIELDS if said.get(name) is not None}
 
 
@@ -68,9 +69,3 @@ def differing(protocols: Mapping[str, Protocol]) -> list[tuple[str, dict[str, li
         if len(owners) > 1:
             found.append((field, owners))
     return found
-
-
-def _find(config: Mapping[str, Any], last: str) -> Any:
-    """A value by the last part of its name, the least nested first; None where there is none."""
-    found = [name for name in config if name.rpartition(".")[2] == last]
-    return config[min(found, key=lambda name: name.count("."))] if found else None

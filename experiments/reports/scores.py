@@ -37,6 +37,10 @@ class ScoredRun:
         """What the last evaluation up to each point found; before the first one, what that found."""
         return self.success[np.maximum(np.searchsorted(self.over[over], points, side="right") - 1, 0)]
 
+    def final(self, budget: float) -> float:
+        """Success at a budget."""
+        return float(self.success_at(np.array([budget]))[0])
+
     def area(self, budget: float) -> float:
         """Mean success from the first evaluation to the budget, by straight lines between evaluations: in [0, 1]."""
         steps = self.over["env_steps"]
@@ -89,12 +93,7 @@ class Panel:
 
     def final(self, method: str) -> np.ndarray:
         """Success at the tasks' budgets, [R, T]."""
-        return np.array(
-            [
-                [run.success_at(np.array([self.budget(run.task)]))[0] for run in runs]
-                for runs in self.grid(method)
-            ]
-        )  # fmt: skip
+        return np.array([[run.final(self.budget(run.task)) for run in runs] for runs in self.grid(method)])
 
     def areas(self, method: str) -> np.ndarray:
         """Areas under the curves up to the tasks' budgets, [R, T]."""

@@ -22,6 +22,10 @@ THRESHOLDS = np.linspace(0, 1, 101)
 """Scores at which a performance profile of shares is drawn."""
 
 
+Curve = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Values [K], and where they have 95% intervals, the lows and highs."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
     """A number, and its 95% interval; None without one, where there are too few seeds."""
@@ -81,10 +85,8 @@ def estimate(function: Callable[..., np.ndarray], *scores_rt: np.ndarray, resamp
     return Interval(float(values)) if low is None or high is None else Interval(float(values), float(low), float(high))
 
 
-def estimate_curve(
-    function: Callable[..., np.ndarray], *scores_rt: np.ndarray, resamples: int = RESAMPLES
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """As `estimate`, where `function` gives several numbers [K] (or one): values, low and high.
+def estimate_curve(function: Callable[..., np.ndarray], *scores_rt: np.ndarray, resamples: int = RESAMPLES) -> Curve:
+    """As `estimate`, where `function` gives several numbers [K] (or one).
 
     Scores may have more axes behind [R, T], such as time: a run is drawn with all of its own.
     """
@@ -106,10 +108,15 @@ def mean_difference(differences: Sequence[np.ndarray], resamples: int = RESAMPLE
     value = float(np.mean([np.mean(each) for each in differences]))
     if min(map(len, differences)) < LEAST:
         return Interval(value)
+    return Interval(value, *bounds_of_mean(differences, resamples))
+
+
+def bounds_of_mean(parts: Sequence[np.ndarray], resamples: int = RESAMPLES) -> tuple[float, float]:
+    """The 95% interval of the mean over parts of the mean of each, whose numbers are resampled within it."""
     rng = np.random.default_rng(0)
-    means = [each[rng.integers(len(each), size=(resamples, len(each)))].mean(-1) for each in differences]
+    means = [each[rng.integers(len(each), size=(resamples, len(each)))].mean(-1) for each in parts]
     low, high = np.percentile(np.mean(means, axis=0), LEVEL)
-    return Interval(value, float(low), float(high))
+    return float(low), float(high)
 
 
 def restricted(times: np.ndarray, horizon: float) -> np.ndarray:

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.errors import UsageError
@@ -175,8 +175,13 @@ def as_csv(folders: Sequence[RunFolder]) -> str:
         return ""
     if any(set(row) != set(table[0]) for row in table):
         raise UsageError("one table holds agents' runs, or pre-training and fine-tuning runs: make a --csv of each")
+    return csv_text(list(table[0]), table)
+
+
+def csv_text(columns: Sequence[str], table: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as a CSV file holds them; what a row lacks stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()

@@ -204,6 +204,12 @@ def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
     return names
 
 
+def find_setting(config: Mapping[str, Any], last: str) -> Any:
+    """A value by the last part of its dotted name, the least nested first; None where there is none."""
+    found = [name for name in config if name.rpartition(".")[2] == last]
+    return config[min(found, key=lambda name: name.count("."))] if found else None
+
+
 def differing_fields(old: Mapping, new: Mapping) -> list[tuple[str, str, str]]:
     """Dotted name, old and new value of every field that differs, in the order of the fields."""
     before, after = flat(old), flat(new)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import io
 import math
 import shutil
@@ -17,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from experiments.errors import UsageError
 from experiments.runs.metrics_log import read_metrics
+from experiments.runs.packages import check_installed
 from experiments.runs.run_folder import RunFolder, flat
 
 Tracking = Literal["tensorboard", "trackio", "wandb"]
@@ -44,9 +44,7 @@ class Tracker(Protocol):
 def check_packages(names: Sequence[str]) -> None:
     """Raise UsageError where a tracker's package is missing: before the work, which it must not cost."""
     for name in names:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            install = f"pip install 'ivideogpt-jax[{name}]', or leave it out"
-            raise UsageError(f"--tracking {name} needs the package {PACKAGES[name]}: {install}")
+        check_installed(PACKAGES[name], f"--tracking {name}", name)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from experiments.errors import UsageError
+from experiments.runs.packages import import_needed
 
 WITHOUT = {
     "ray": "--backend local runs one trial after the other without it",
@@ -17,9 +16,4 @@ WITHOUT = {
 def need(name: str) -> Any:
     """Import a module, or raise UsageError that says what to install."""
     package = name.partition(".")[0]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"this sweep needs the package {package} ({error}): pip install 'ivideogpt-jax[sweep]'; {WITHOUT[package]}"
-        ) from None
+    return import_needed(name, "this sweep needs", f"pip install 'ivideogpt-jax[sweep]'; {WITHOUT[package]}")

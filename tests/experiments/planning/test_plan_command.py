@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.envs import registry as simulators
 from experiments.envs.simulator import PixelSimulator, Suite
-from experiments.planning.output import bootstrap
+from experiments.reports.statistics import bounds_of_mean
 
 
 class Pusher(PixelSimulator):
@@ -127,7 +127,7 @@ def test_what_cannot_be_planned_is_said_in_a_sentence(ivideogpt, pusher, tmp_pat
 
 def test_a_mean_lies_within_its_interval():
     values = np.random.default_rng(0).normal(size=40)
-    low, high = bootstrap(values)
+    low, high = bounds_of_mean([values])
     assert low < values.mean() < high and high - low < 1
 
 
