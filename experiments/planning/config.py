@@ -35,12 +35,12 @@ LAPTOP = PlanningProtocol(
     ),
     episodes=20,
 )  # fmt: skip
-"""About 0.25 s of one core for each plan with the bundled checkpoint (experiments/results/planning.csv)."""
+"""A plan took 0.8 to 1.9 s of a shared core with the bundled checkpoint (experiments/results/planning.csv)."""
 
 SIMULATOR = dataclasses.replace(
     LAPTOP, planner=dataclasses.replace(LAPTOP.planner, samples=16, elites=3, iterations=3, horizon=3)
 )
-"""As laptop, with 48 shorter candidates a plan in place of 192: a simulator as model takes 6 ms for each."""
+"""As laptop, with 48 shorter candidates a plan in place of 192: the simulator plays and draws each of them."""
 
 DEBUG = PlanningProtocol(PlannerConfig(samples=4, elites=2, iterations=2, horizon=2, execute=1), Cost(), 2, 2)
 """For tests: every part in seconds."""

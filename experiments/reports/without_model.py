@@ -29,7 +29,7 @@ def describe(success: float, without: list[curves.Row]) -> str:
     shares = [row["success"] for row in without]
     listed = " and ".join(f"{share:.0%} (seed {row['seed']})" for share, row in zip(shares, without, strict=True))
     if min(shares) > success:
-        conclusion = "So here imagination took away more than it gave."
+        conclusion = "So here imagination took away more than it gave, as far as one run can tell."
     elif max(shares) < success:
         conclusion = f"So imagination contributed {success - max(shares):.0%} or more, as far as one run can tell."
     else:
