@@ -84,9 +84,14 @@ def perceptual_loss(
     config: TokenizerConfig, weights: PerceptualWeights, predicted_bthwc: Array, real_bthwc: Array
 ) -> Array:
     """Weighted mean of LPIPS over all frames."""
+    return config.perceptual_weight * mean_lpips(config, weights, predicted_bthwc, real_bthwc)
+
+
+def mean_lpips(config: TokenizerConfig, weights: PerceptualWeights, predicted_bthwc: Array, real_bthwc: Array) -> Array:
+    """Mean of LPIPS over all frames, without its weight."""
     distance = jax.checkpoint(lpips) if config.recompute else lpips
     predicted, real = (x.reshape(-1, *x.shape[2:]) for x in (predicted_bthwc, real_bthwc))
-    return config.perceptual_weight * distance(weights, predicted, real).mean()
+    return distance(weights, predicted, real).mean()
 
 
 def pixel_loss(config: TokenizerConfig, predicted: Array, real: Array, weights: Array | None) -> Array:

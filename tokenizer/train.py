@@ -18,10 +18,10 @@ from tokenizer import codebooks
 from tokenizer.adversary import play_round
 from tokenizer.config import TokenizerConfig
 from tokenizer.discriminator import DiscriminatorState, init_discriminator
-from tokenizer.losses import Outputs, all_frames, losses
+from tokenizer.losses import Outputs, all_frames, losses, mean_lpips
 from tokenizer.model import CompressiveTokenizer, Reconstruction
 from tokenizer.optimizer import OptimizerConfig, apply_updates, make_optimizer
-from tokenizer.perceptual import PerceptualWeights, lpips
+from tokenizer.perceptual import PerceptualWeights
 from tokenizer.published_discriminator import init_published
 from tokenizer.quantize import perplexity, usage
 from tokenizer.turns import learn_to_tell, own_optimizer, play_term
@@ -116,7 +116,8 @@ def train_step(
         begun = state.step // optimizer.accumulate >= config.adversarial_start_step
         if config.has_turns:
             assert perceptual is not None  # checked above
-            by_future = _perceptual_gradient(perceptual, outputs.future_bfhwc, future_bfhwc)
+            # As play_term takes it: without its weight.
+            by_future = jax.grad(mean_lpips, argnums=2)(config, perceptual, outputs.future_bfhwc, future_bfhwc)
             played = play_term(config, discriminator, begun, outputs, by_future, pull_back)
         else:
             real_nhwc = all_frames(context_bchwc, future_bfhwc)
@@ -138,16 +139,6 @@ def train_step(
     for name, counts_k in counts.items():
         metrics |= {f"{name}_codes_used": (counts_k > 0).sum(), f"{name}_perplexity": perplexity(counts_k)}
     return TokenizerState(params, optimizer_state, state.step + 1, idle, discriminator), metrics
-
-
-def _perceptual_gradient(weights: PerceptualWeights, made_bfhwc: Array, real_bfhwc: Array) -> Array:
-    """Of the future frames' LPIPS, without its weight, with respect to the frames that were made."""
-
-    def distance(made_bfhwc: Array) -> Array:
-        made, real = (x.reshape(-1, *x.shape[2:]) for x in (made_bfhwc, real_bfhwc))
-        return lpips(weights, made, real).mean()
-
-    return jax.grad(distance)(made_bfhwc)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "optimizer"), donate_argnames="state")

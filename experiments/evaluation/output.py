@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import matplotlib
 import numpy as np
@@ -23,7 +23,7 @@ from experiments.runs.progress import counted
 from experiments.runs.run_folder import write_atomically
 
 Form = Literal["mp4", "gif"]
-FORMS = ("mp4", "gif")
+FORMS = get_args(Form)
 SHOWN = 6
 """Videos on the page, at most."""
 UNITS = {
