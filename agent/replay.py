@@ -166,6 +166,13 @@ class Transitions:
     discounts_b: np.ndarray  # float32 [B]
     next_observations_bshwc: np.ndarray  # uint8, as observations
     demonstrations_b: np.ndarray  # float32 [B], 1 where the action is a demonstrator's
+    weights_b: np.ndarray | None = None  # float32 [B] in (0, 1], of the losses; None: all count alike
+
+    def with_weights(self) -> Transitions:
+        """The same, with weights of 1 where it has none."""
+        if self.weights_b is not None:
+            return self
+        return dataclasses.replace(self, weights_b=np.ones(len(self.rewards_b), np.float32))
 
 
 @dataclasses.dataclass(frozen=True)

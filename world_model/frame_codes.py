@@ -1,4 +1,7 @@
-"""Drawing all codes of a frame at once from their logits, where a patch has several or one that says it is still."""
+"""All codes of a frame at once from their logits: drawn, and how sure of them the model is.
+
+A patch may have several codes, and one that says it is still.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from world_model.layout import SequenceLayout
-from world_model.sampling import sample
+from world_model.sampling import entropy, sample
 
 
 def draw_codes(layout: SequenceLayout, logits_bnk: Array, key: Array, temperature: float, top_k: int | None) -> Array:
@@ -26,3 +29,16 @@ def draw_codes(layout: SequenceLayout, logits_bnk: Array, key: Array, temperatur
     of_moving = sample(logits[..., :-1].reshape(-1, k - 1), code_key, temperature, top_k)
     codes = jnp.where((still >= threshold)[:, None], k - 1, of_moving.reshape(logits.shape[:2]))
     return codes.reshape(b, n)
+
+
+def codes_entropy(layout: SequenceLayout, logits_bnk: Array) -> Array:
+    """Of the frames that `draw_codes` draws at temperature 1 from all codes: float32 [B], nats per token."""
+    if not layout.still_code:
+        return entropy(logits_bnk).mean(axis=-1)
+    groups = layout.future_groups
+    logits_bpgk = logits_bnk.reshape(len(logits_bnk), -1, groups, logits_bnk.shape[-1])
+    decides = jax.nn.softmax(logits_bpgk[:, :, 0], axis=-1)[..., -1]
+    of_moving = entropy(logits_bpgk[..., :-1]).sum(axis=-1)
+    # By the chain rule: whether the patch moves, then what it shows if it does.
+    of_patch = -jax.scipy.special.xlogy(decides, decides) - jax.scipy.special.xlogy(1 - decides, 1 - decides)
+    return (of_patch + (1 - decides) * of_moving).mean(axis=-1) / groups

@@ -19,14 +19,14 @@ from jax import Array
 from tokenizer import Context
 from world_model.attention import Cache
 from world_model.config import WorldModelConfig
-from world_model.frame_codes import draw_codes
+from world_model.frame_codes import codes_entropy, draw_codes
 from world_model.frame_predictor import FrameContext, Moved
 from world_model.frames import to_uint8
 from world_model.goal import context_of
 from world_model.params import WorldModelParams, for_decoding, predictor_of, tokenizer_of, transformer_of
 from world_model.pieces import in_pieces
 from world_model.rewards import reward_of
-from world_model.sampling import check_sampling, sample
+from world_model.sampling import check_sampling, entropy, sample
 
 
 class Imagined(flax.struct.PyTreeNode):
@@ -36,6 +36,7 @@ class Imagined(flax.struct.PyTreeNode):
     actions_bfa: Array  # float32 [B, F, A]: the action that led to each frame
     rewards_bf: Array | None  # float32 [B, F] of arriving at each frame, own units
     tokens_bfn: Array  # int32 [B, F, n]
+    entropies_bf: Array  # float32 [B, F]: of the model's own distribution of each frame's codes, nats per token
 
     @property
     def frames(self) -> Array:
@@ -75,6 +76,7 @@ class NextFrame(NamedTuple):
     tokens_bn: Array  # int32 vocabulary ids
     frame_bhwc: Array  # float32, clipped to [0, 1]
     reward_b: Array | None  # own units
+    entropy_b: Array  # nats per token
 
 
 def begin(
@@ -119,16 +121,19 @@ def next_frame(
 
     def next_token(carry: tuple[Array, Cache], token_key: Array):
         hidden_bd, cache = carry
-        code_b = sample(future_logits(hidden_bd), token_key, temperature, top_k)
+        logits_bv = future_logits(hidden_bd)
+        code_b = sample(logits_bv, token_key, temperature, top_k)
         token_b = code_b + layout.future_ids.start
-        return transformer.step(transformer.embed(token_b), cache), (code_b, token_b)
+        return transformer.step(transformer.embed(token_b), cache), (code_b, token_b, entropy(logits_bv))
 
     opened = transformer.step(slots_bfd[:, 0], state.cache)
     keys = jax.random.split(key, layout.tokens_per_future)
-    (hidden_bd, cache), (codes_nb, tokens_nb) = jax.lax.scan(next_token, opened, keys)
+    (hidden_bd, cache), (codes_nb, tokens_nb, entropies_nb) = jax.lax.scan(next_token, opened, keys)
     frame = tokenizer_of(config, params).decode_future(codes_nb.T[:, None], state.context)[:, 0]
     reward_b = reward_of(transformer.reward_outputs(hidden_bd)) if config.transformer.reward_head else None
-    return state.replace(cache=cache), NextFrame(tokens_nb.T, jnp.clip(frame, 0, 1), reward_b)
+    return state.replace(cache=cache), NextFrame(
+        tokens_nb.T, jnp.clip(frame, 0, 1), reward_b, entropies_nb.mean(axis=0)
+    )
 
 
 def _begin_frames(config: WorldModelConfig, params: WorldModelParams, frames_bshwc: Array) -> RolloutState:
@@ -174,7 +179,7 @@ def _next_frame_at_once(
     newest_bchwc = jnp.concatenate([cache.newest_bchwc[:, 1:], frame[:, None]], axis=1)
     tokens_bn = codes + config.layout.future_ids.start
     state = state.replace(cache=cache.replace(moved=moved, newest_bchwc=newest_bchwc))
-    return state, NextFrame(tokens_bn, frame, reward_b)
+    return state, NextFrame(tokens_bn, frame, reward_b, codes_entropy(config.layout, logits[:, 0]))
 
 
 def _unroll(
@@ -200,7 +205,7 @@ def _unroll(
         state, new = next_frame(config, params, state, actions_ba, token_key, temperature, top_k)
         frame = to_uint8(new.frame_bhwc)
         stack_bshwc = jnp.concatenate([stack_bshwc[:, 1:], frame[:, None]], axis=1)
-        return (state, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn)
+        return (state, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn, new.entropy_b)
 
     turns = (jnp.arange(horizon), jax.random.split(key, horizon))
     _, steps = jax.lax.scan(step, (first, to_uint8(frames_bshwc)), turns)

@@ -28,6 +28,13 @@ def sample(logits_bv: Array, key: Array, temperature: float, top_k: int | None) 
     return draw(scaled, scaled >= kth_largest(scaled, top_k)[:, None], key)
 
 
+def entropy(logits_v: Array) -> Array:
+    """Of the softmax of logits [..., V], in nats: [...], from 0 (certain) to log V (knows nothing)."""
+    logs = jax.nn.log_softmax(logits_v, axis=-1)
+    # Where a probability is 0 its logarithm may be minus infinity, and their product is 0 all the same.
+    return -jnp.sum(jnp.where(jnp.isfinite(logs), jnp.exp(logs) * logs, 0.0), axis=-1)
+
+
 def check_sampling(temperature: float, top_k: int | None) -> None:
     """Raise ValueError for a temperature below 0 or a top_k below 1."""
     if temperature < 0 or (top_k is not None and top_k < 1):

@@ -101,6 +101,7 @@ class LearnerBatch(NamedTuple):
     discounts_b: Array
     next_observations_bshwc: Array
     demonstrations_b: Array
+    weights_b: Array | None = None
 
 
 def as_channels(stacks_bshwc: Array) -> Array:
@@ -178,17 +179,22 @@ def critic_target(rewards_b: Array, discounts_b: Array, next_values_2b: Array) -
     return rewards_b + discounts_b * next_values_2b.min(axis=0)
 
 
-def critic_loss(values_2b: Array, targets_b: Array) -> Array:
-    """Mean squared error of both critics, added."""
-    return jnp.square(values_2b - targets_b).mean(axis=1).sum()
+def critic_loss(values_2b: Array, targets_b: Array, weights_b: Array | None = None) -> Array:
+    """Mean squared error of both critics, added; each row counts as much as its weight (Lee et al., 2021)."""
+    return _weighted(jnp.square(values_2b - targets_b), weights_b).mean(axis=1).sum()
 
 
-def actor_loss(config: DrQv2Config, values_2b: Array) -> Array:
+def actor_loss(config: DrQv2Config, values_2b: Array, weights_b: Array | None = None) -> Array:
     """Minus the smaller value; with cloning of demonstrations, values are scaled to unit size (Fujimoto, 2021)."""
     value = values_2b.min(axis=0)
     if not config.behaviour_cloning:
-        return -value.mean()
-    return -(value * jax.lax.stop_gradient(1.0 / (jnp.abs(value).mean() + 1e-3))).mean()
+        return -_weighted(value, weights_b).mean()
+    scaled = value * jax.lax.stop_gradient(1.0 / (jnp.abs(value).mean() + 1e-3))
+    return -_weighted(scaled, weights_b).mean()
+
+
+def _weighted(values_b: Array, weights_b: Array | None) -> Array:
+    return values_b if weights_b is None else values_b * weights_b
 
 
 def cloning_distance(mean_ba: Array, batch: LearnerBatch) -> Array:
@@ -220,7 +226,7 @@ def update(
     def critics_and_cloning(parameters: DrQv2Parameters) -> tuple[Array, tuple[Array, Array, Array]]:
         features = networks.encoder.apply(parameters.encoder, observations)
         values = networks.critics.apply(parameters.critics, features, batch.actions_ba)
-        loss = critic_loss(values, targets)
+        loss = critic_loss(values, targets, batch.weights_b)
         if not config.behaviour_cloning:
             return loss, (features, values, jnp.float32(0))
         # In DrQ-v2 only the critics shape the features; cloning also needs to see what the demonstrator looked at.
@@ -236,7 +242,7 @@ def update(
 
     def act(actor: optax.Params) -> Array:
         chosen = _smooth(networks.actor.apply(actor, features), std, config.noise_clip, actor_key)
-        return actor_loss(config, networks.critics.apply(new["critics"], features, chosen))
+        return actor_loss(config, networks.critics.apply(new["critics"], features, chosen), batch.weights_b)
 
     of_actor, gradient = jax.value_and_grad(act)(old.actor)
     gradient = jax.tree.map(jnp.add, gradient, gradients.actor)  # of the cloning; zero without it
@@ -244,7 +250,7 @@ def update(
 
     target = optax.incremental_update(new["critics"], state.target_critics, config.tau)
     metrics = {
-        "critic_loss": critic_loss(values, targets),
+        "critic_loss": critic_loss(values, targets, batch.weights_b),
         "actor_loss": of_actor + cloning * distance,
         "cloning_distance": distance,
         "value": values.mean(),

@@ -109,7 +109,11 @@ class DrQv2(Loop[DrQv2Counts]):
 
 
 def join_transitions(parts: Sequence[Transitions], join: Callable[[list[np.ndarray]], np.ndarray]) -> Transitions:
-    """Batches as one: joined by `np.concatenate` along their rows, or by `np.stack` along a new axis."""
-    return Transitions(
-        *(join([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Transitions))
-    )
+    """Batches as one: joined by `np.concatenate` along their rows, or by `np.stack` along a new axis.
+
+    Where one has weights, the others get weights of 1.
+    """
+    if any(part.weights_b is not None for part in parts):
+        parts = [part.with_weights() for part in parts]
+    columns = ([getattr(part, field.name) for part in parts] for field in dataclasses.fields(Transitions))
+    return Transitions(*(None if column[0] is None else join(column) for column in columns))

@@ -30,6 +30,7 @@ class Rollouts(NamedTuple):
     frames_bfhwc: np.ndarray  # uint8 [B, F, H, W, 3]
     actions_bfa: np.ndarray  # float32 [B, F, A]: the action that led to each frame
     rewards_bf: np.ndarray  # float32 [B, F] of arriving at each frame
+    entropies_bf: np.ndarray | None = None  # float32 [B, F], nats per token; None of what no model predicts
 
 
 class Imagination(Protocol):
@@ -55,7 +56,8 @@ class LearnedModel:
             self.config, params, contexts.stacks_bshwc, policy, key, horizon, self.temperature, self.top_k,
             self.max_batch,
         )  # fmt: skip
-        return Rollouts(*(np.asarray(x) for x in (imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf)))
+        arrays = imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf, imagined.entropies_bf
+        return Rollouts(*(np.asarray(x) for x in arrays))
 
 
 class CopyLast:

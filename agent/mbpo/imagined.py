@@ -9,16 +9,28 @@ import numpy as np
 
 from agent.replay import EpisodeError, StoredArrays, Transitions, remove_numbered, transition, write_arrays
 
-ARRAYS = {"frames", "actions", "rewards"}
+ARRAYS = ("frames", "actions", "rewards")
 """Of a rollout batch."""
 
 
 class ImaginedReplay:
     """The newest `capacity` rollout batches. Frames of a rollout: S real ones (the policy's stack), then F imagined."""
 
-    def __init__(self, folder: str | os.PathLike[str] | None, capacity: int, stack: int, steps: int, discount: float):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        capacity: int,
+        stack: int,
+        steps: int,
+        discount: float,
+        entropy_scale: float = 0.0,
+        td_lambda: float | None = None,
+    ):
+        """entropy_scale: of `weights_of`; 0 keeps no entropies and weighs nothing. td_lambda: see `_steps`."""
         self.folder = None if folder is None else pathlib.Path(folder)
         self.capacity, self.stack, self.steps, self.discount = capacity, stack, steps, discount
+        self.entropy_scale, self.td_lambda = entropy_scale, td_lambda
+        self.arrays = (*ARRAYS, "entropies") if entropy_scale else ARRAYS
         self.rollouts: list[dict[str, np.ndarray]] = []
 
     def reload(self, count: int) -> None:
@@ -29,8 +41,9 @@ class ImaginedReplay:
         self.rollouts = []
         for index in range(max(0, count - self.capacity), count):
             rollout = StoredArrays(path := self._path(index))
-            if set(rollout) != ARRAYS:
-                raise EpisodeError(f"{path}: it holds {', '.join(rollout)}, expected frames, actions and rewards")
+            if set(rollout) != set(self.arrays):
+                *first, last = self.arrays
+                raise EpisodeError(f"{path}: it holds {', '.join(rollout)}, expected {', '.join(first)} and {last}")
             self.rollouts.append(dict(rollout))
 
     def add(
@@ -40,6 +53,7 @@ class ImaginedReplay:
         frames_bfhwc: np.ndarray,
         actions_bfa: np.ndarray,
         rewards_bf: np.ndarray,
+        entropies_bf: np.ndarray | None = None,
     ) -> None:
         """Keep rollout batch number `index` (counted from 0) and forget the oldest beyond the capacity."""
         rollout = {
@@ -47,6 +61,9 @@ class ImaginedReplay:
             "actions": actions_bfa,
             "rewards": rewards_bf,
         }
+        if self.entropy_scale:
+            assert entropies_bf is not None, "weights need the entropies of a model"
+            rollout["entropies"] = entropies_bf
         self.rollouts = [*self.rollouts, rollout][-self.capacity :]
         if self.folder is not None:
             write_arrays(self._path(index), rollout, np.savez)
@@ -72,5 +89,29 @@ class ImaginedReplay:
             rollout = self.rollouts[int(pick)]
             row, start = (int(rng.integers(n)) for n in rollout["rewards"].shape)
             sequence = (rollout["frames"][row], self.stack - 1, rollout["actions"][row], rollout["rewards"][row])
-            rows.append((*transition(*sequence, start, self.stack, self.steps, self.discount), np.float32(0)))
+            steps = self._steps(rng, len(rollout["rewards"][row]) - start)
+            parts = (*transition(*sequence, start, self.stack, steps, self.discount), np.float32(0))
+            if self.entropy_scale:
+                parts += (weights_of(rollout["entropies"][row], self.entropy_scale)[start + steps - 1],)
+            rows.append(parts)
         return Transitions(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+    def _steps(self, rng: np.random.Generator, left: int) -> int:
+        """How many of the `left` steps to the horizon a return sums before it bootstraps.
+
+        With td_lambda a number drawn with probability (1 - lambda) lambda^(n - 1), what is beyond the horizon at the
+        horizon: the mean of such targets, to which a squared error pulls a critic, is the lambda-return, and each costs
+        one value of the target critics in place of one for every imagined frame.
+        """
+        if self.td_lambda is None:
+            return min(self.steps, left)
+        return left if self.td_lambda == 1 else min(int(rng.geometric(1 - self.td_lambda)), left)
+
+
+def weights_of(entropies_f: np.ndarray, scale: float) -> np.ndarray:
+    """Weights float32 [F] in (0, 1] of transitions that end at each frame of a rollout.
+
+    exp(-scale * the nats per token of all frames so far): uncertainty adds up over a rollout, since each frame is
+    imagined from those before. A real transition weighs 1, so that a model that knows nothing is not learned from.
+    """
+    return np.exp(-scale * np.cumsum(entropies_f)).astype(np.float32)

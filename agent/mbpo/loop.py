@@ -51,14 +51,16 @@ class ModelSchedule:
     recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
     recent_episodes: int = 5
     gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
+    entropy_scale: float = 0.0  # imagined transitions weigh exp(-this * nats per token, added up to their end)
+    td_lambda: float | None = None  # of imagined returns, in expectation, to the horizon; None: n_step
 
     def __post_init__(self):
         require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
-        require_at_least(0, self, "initial_rollouts", "temperature")
+        require_at_least(0, self, "initial_rollouts", "temperature", "entropy_scale")
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
-        require_shares(self, "real_share", "recent_share")
+        require_shares(self, "real_share", "recent_share", "td_lambda")
         if self.alternate_initial and self.initial_tokenizer_updates != self.initial_transformer_updates:
             raise ValueError(
                 f"alternate_initial takes as many first updates of the tokenizer as of the transformer, found "
@@ -69,6 +71,11 @@ class ModelSchedule:
         if self.gate and self.imagination != "learned":
             raise ValueError(
                 f"the gate measures the learned model, and imagination is {self.imagination}: leave it out"
+            )
+        if self.entropy_scale and self.imagination != "learned":
+            raise ValueError(
+                f"entropy_scale weighs by what the learned model is unsure of, and imagination is {self.imagination}: "
+                "leave it at 0"
             )
 
 
@@ -135,8 +142,10 @@ class MBPO(DrQv2):
         super().__init__(config.agent, schedule, inputs, MBPOCounts())
         self.config, self.held_out, self.perceptual = config, inputs.held_out, inputs.perceptual
         agent, imagined = config.agent, inputs.folder and inputs.folder / "imagined"
-        capacity = config.model.imagined_capacity
-        self.imagined = ImaginedReplay(imagined, capacity, agent.stack, agent.n_step, agent.discount)
+        self.imagined = ImaginedReplay(
+            imagined, config.model.imagined_capacity, agent.stack, agent.n_step, agent.discount,
+            config.model.entropy_scale, config.model.td_lambda,
+        )  # fmt: skip
         self.model = world_model.init(config.world_model, self._key("model init"))
         if inputs.pretrained is not None:
             self.model = self.model.with_params(inputs.pretrained)
@@ -196,6 +205,11 @@ class MBPO(DrQv2):
         super()._learned_steps(count)
 
     def _draw_transitions(self, rng: np.random.Generator) -> Transitions:
+        """A learner batch, with weights from the first on where the schedule weighs: one program for the whole run."""
+        drawn = self._draw_shares(rng)
+        return drawn.with_weights() if self.config.model.entropy_scale else drawn
+
+    def _draw_shares(self, rng: np.random.Generator) -> Transitions:
         """Demonstrations as without a model; of the rest, once there is imagined data, a real and an imagined share."""
         imagined = self._imagined_rows() if self.imagined.rollouts else 0
         if not imagined:
@@ -314,6 +328,8 @@ class MBPO(DrQv2):
         self.counts = self.counts.plus(rollouts=1)
         rewards = rollouts.rewards_bf
         summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
+        if schedule.entropy_scale and rollouts.entropies_bf is not None:
+            summary["entropy"] = rollouts.entropies_bf.mean()  # by which to choose the scale
         if schedule.imagination == "simulator":
             summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * rewards.size)
         self.metrics.note("imagined", summary, self.counts.agent_steps)

@@ -1,4 +1,7 @@
-"""`ivideogpt bench loop`: whether the simulator and the learner work at the same time (DrQ-v2 alone, one simulator)."""
+"""`ivideogpt bench loop`: whether the simulator and the learner work at the same time (DrQ-v2 alone, one simulator).
+
+And what a second of MBPO goes to, where its parts wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,11 @@ from agent.drqv2.loop import DrQv2
 from agent.episodes import as_vector_env, play
 from agent.events import EpisodeFinished
 from agent.loop import Inputs
+from agent.mbpo import MBPOConfig
+from agent.mbpo.loop import MBPO
 from agent.replay import Episode
 from experiments.benchmarks.bench import check_positive
+from experiments.benchmarks.stopwatch import REST, Stopwatch
 from experiments.envs.demonstrations import collect, load_folder
 from experiments.envs.registry import make_simulator
 from experiments.envs.simulator import Simulator
@@ -33,8 +39,8 @@ def bench_loop(experiment: Experiment, repeats: int) -> dict[str, Any]:
     """Medians over `repeats` turns of the seconds that EPISODES real episodes of 100 agent steps take.
 
     simulator_seconds: with the same action always. learner_seconds: only what is learned beside those episodes.
-    together_seconds: the loop as it is. times_longer: than the longer of the two alone. Raises
-    UsageError where `repeats` is less than 1.
+    together_seconds: the loop as it is. times_longer: than the longer of the two alone. mbpo_seconds: of each part of
+    MBPO over one such episode, once, each waited for. Raises UsageError where `repeats` is less than 1.
     """
     check_positive({"repeats": repeats})
     env = make_simulator(experiment.task, experiment.render_quality, experiment.algorithm.resolution)
@@ -43,6 +49,7 @@ def bench_loop(experiment: Experiment, repeats: int) -> dict[str, Any]:
             pass
         demonstrations = load_folder(folder)
     rows = [_turn(experiment, env, demonstrations, index) for index in range(repeats)]
+    parts = mbpo_seconds(experiment, env, demonstrations)
     env.close()
     simulator, learner, together = (statistics.median(column) for column in zip(*rows, strict=True))
     return {
@@ -55,10 +62,18 @@ def bench_loop(experiment: Experiment, repeats: int) -> dict[str, Any]:
         "learner_seconds": learner,
         "together_seconds": together,
         "times_longer": together / max(simulator, learner),
+        "mbpo_seconds": parts,
     }
 
 
 def as_text(measured: dict[str, Any]) -> str:
+    parts = measured["mbpo_seconds"]
+    whole = sum(parts.values())
+    shares = ", ".join(f"{part} {taken / whole:.1%}" for part, taken in sorted(parts.items(), key=lambda p: -p[1]))
+    return _halves(measured) + f"\nmbpo, each part waited for: {whole:.2f} s, of them {shares}"
+
+
+def _halves(measured: dict[str, Any]) -> str:
     return (
         "loop of {preset} on {task}, {agent_steps} agent steps: simulator alone {simulator_seconds:.2f} s, learner "
         "alone {learner_seconds:.2f} s, together {together_seconds:.2f} s, {times_longer:.2f} times the longer"
@@ -91,6 +106,43 @@ def _episodes(
             jax.block_until_ready(loop.agent)
             ends.append(time.perf_counter())
     return ends[-1] - ends[0]
+
+
+OF_LOOP = {
+    "_learn": "learner updates",
+    "_draw_batch": "drawing batches",
+    "_update_tokenizer": "model updates",
+    "_update_transformer": "model updates",
+    "_imagine": "rollouts",
+    "_act": "acting",
+}
+OF_SIMULATOR = {"render": "rendering", "advance": "simulator"}
+
+
+def mbpo_seconds(experiment: Experiment, env: Simulator, demonstrations: list[Episode]) -> dict[str, float]:
+    """Of each part of MBPO over one real episode, behind a first one: the preset's, with least first training."""
+    settings = experiment.settings_as(MBPOConfig)
+    model = dataclasses.replace(
+        settings.model, start_agent_steps=0, initial_tokenizer_updates=1, initial_transformer_updates=1,
+        initial_rollouts=1,
+    )  # fmt: skip
+    agent = dataclasses.replace(settings.agent, initial_updates=0)
+    config = dataclasses.replace(settings, agent=agent, model=model).for_simulator(
+        env.action_space.shape[0], env.observation_space.shape[0]
+    )
+    steps = 2 * demonstrations[0].length
+    schedule = dataclasses.replace(experiment.schedule, agent_steps=steps, random_agent_steps=0, evaluation_episodes=1)
+    loop, watch = MBPO(config, schedule, Inputs(env, demonstrations, 0, held_out=demonstrations * 2)), Stopwatch()
+    for method, part in OF_LOOP.items():
+        watch.watch(loop, method, part, lambda: jax.block_until_ready(loop.arrays()))
+    for method, part in OF_SIMULATOR.items():
+        watch.watch(env, method, part)
+    seconds: dict[str, float] = {}
+    for event in loop.events():
+        if isinstance(event, EpisodeFinished):
+            seconds = watch.seconds()
+            watch.start()
+    return {REST: 0.0, **seconds}
 
 
 def _learner(experiment: Experiment) -> DrQv2Config:

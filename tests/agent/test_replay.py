@@ -205,6 +205,41 @@ def test_imagined_transitions_start_from_the_real_stack_and_end_within_the_horiz
         assert batch.rewards_b[i] == pytest.approx(sum(0.5**k * (newest - 1 + k) for k in range(end - newest)))
 
 
+def test_an_imagined_transition_weighs_by_how_sure_the_model_was_up_to_its_end(tmp_path):
+    entropies = np.array([[0, 0, 0, 0], [0.5, 0.0, 1.0, 0.5]], np.float32)
+    replay = ImaginedReplay(tmp_path, 2, stack=3, steps=2, discount=0.5, entropy_scale=2.0)
+    contexts, frames, actions, rewards = _rollout(0)
+    actions[1] = 1
+    replay.add(0, contexts, frames, actions, rewards, entropies)
+    batch = replay.transitions(np.random.default_rng(0), 64)
+    expected = np.exp(-2 * np.array([0.5, 0.5, 1.5, 2.0]))
+    ends = batch.next_observations_bshwc[:, -1, 0, 0, 0] - 3
+    sure = batch.actions_ba[:, 0] == 0
+    assert sure.any() and (batch.weights_b[sure] == 1).all()
+    np.testing.assert_allclose(batch.weights_b[~sure], expected[ends[~sure]], rtol=1e-6)
+    again = ImaginedReplay(tmp_path, 2, stack=3, steps=2, discount=0.5, entropy_scale=2.0)
+    again.reload(1)
+    np.testing.assert_array_equal(again.transitions(np.random.default_rng(0), 64).weights_b, batch.weights_b)
+    with pytest.raises(EpisodeError, match=r"entropies, expected frames, actions and rewards"):
+        ImaginedReplay(tmp_path, 2, stack=3, steps=2, discount=0.5).reload(1)
+
+
+@pytest.mark.parametrize("td_lambda", [0.0, 0.5, 1.0])
+def test_the_mean_target_of_an_imagined_transition_is_its_lambda_return(td_lambda):
+    """The value of a frame is its grey level; frames 3 to 6 are imagined, at rewards of 1 to 4."""
+    replay, discount = ImaginedReplay(None, 1, stack=3, steps=3, discount=0.9, td_lambda=td_lambda), 0.9
+    replay.add(0, *_rollout(0))
+    batch = replay.transitions(np.random.default_rng(0), 2000)
+    targets = batch.rewards_b + batch.discounts_b * batch.next_observations_bshwc[:, -1, 0, 0, 0]
+    expected = 6.0
+    for frame in (5, 4, 3, 2):
+        value = frame + 1
+        expected = frame - 1 + discount * ((1 - td_lambda) * value + td_lambda * expected)
+        of_frame = targets[batch.observations_bshwc[:, -1, 0, 0, 0] == frame]
+        error = 1e-5 if td_lambda in (0, 1) else float(5 * of_frame.std() / len(of_frame) ** 0.5) + 1e-5
+        assert of_frame.mean() == pytest.approx(expected, abs=error)
+
+
 def test_imagined_replay_forgets_the_oldest_and_reloads_the_newest(tmp_path):
     replay = ImaginedReplay(tmp_path, capacity=2, stack=3, steps=3, discount=0.5)
     for index in range(6):

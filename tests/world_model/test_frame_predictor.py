@@ -12,7 +12,7 @@ import tokenizer
 import world_model
 from tokenizer import OptimizerConfig
 from world_model import TransformerConfig, WorldModel, WorldModelConfig, fit_params
-from world_model.frame_codes import draw_codes
+from world_model.frame_codes import codes_entropy, draw_codes
 
 FRAMES = TransformerConfig(
     layers=2, width=32, heads=2, feed_forward=48, action_size=3, reward_head=True, initial_std=0.3, dropout=0.0,
@@ -58,6 +58,8 @@ def test_greedy_steps_a_rollout_and_the_scores_agree(predictor, frames, actions)
     video = predictor.rollout(frames[:, :2], future, jax.random.key(0), temperature=0.0)
     np.testing.assert_array_equal(video.tokens, expected)
     np.testing.assert_allclose(video.rewards, rewards, rtol=1e-4, atol=1e-5)
+    entropies = np.stack([codes_entropy(layout, of_codes[:, k]) for k in range(3)], axis=1)
+    np.testing.assert_allclose(video.entropies_bf, entropies, rtol=1e-4, atol=1e-5)
     state = predictor.reset(frames[:, :2])
     for k in range(3):
         state, frame, reward = predictor.step(state, future[:, k], jax.random.key(k), temperature=0.0)
@@ -170,6 +172,19 @@ def test_a_still_patch_is_still_in_all_its_tokens_as_often_as_its_first_one_says
     np.testing.assert_allclose(drawn[..., 0].mean(0), np.exp(still[0]), atol=0.04)
     greedy = np.asarray(draw_codes(layout, logits[:1], jax.random.key(0), 0.0, None)).reshape(patches, 2) == 8
     np.testing.assert_array_equal(greedy, [[False] * 2, [False] * 2, [True] * 2, [True] * 2])
+
+
+def test_the_entropy_of_a_frame_counts_every_picture_that_a_patch_can_show():
+    logits = np.random.default_rng(0).normal(size=(1, 2, 9)).astype(np.float32)  # one patch of two tokens
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        return np.exp(x) / np.exp(x).sum()
+
+    still = softmax(logits[0, 0])[-1]
+    moving = np.outer(*(softmax(token[:-1]) for token in logits[0])).ravel()
+    pictures = np.array([still, *(1 - still) * moving])
+    found = codes_entropy(PATCH_CONFIG.layout, jnp.asarray(logits))
+    np.testing.assert_allclose(found, [-(pictures * np.log(pictures)).sum() / 2], rtol=1e-5)
 
 
 def test_a_rollout_beyond_what_it_learned_is_its_steps_one_after_the_other(predictor, frames):

@@ -9,6 +9,7 @@ import pytest
 
 from world_model import WorldModel, imagine, init, rollout, tokenize
 from world_model.params import tokenizer_of
+from world_model.sampling import entropy
 
 KEY = jax.random.key(7)
 
@@ -43,6 +44,8 @@ def test_greedy_imagination_agrees_with_scoring_what_it_imagined(config, model, 
     chosen = logits[:, predicting][..., layout.future_ids].argmax(-1) + layout.future_ids.start
     np.testing.assert_array_equal(chosen, greedy.tokens)
     np.testing.assert_allclose(rewards, greedy.rewards, rtol=1e-3, atol=1e-3)
+    entropies = entropy(logits[:, predicting][..., layout.future_ids]).mean(-1)
+    np.testing.assert_allclose(greedy.entropies_bf, entropies, rtol=1e-3, atol=1e-3)
 
 
 def test_frames_are_what_the_tokenizer_makes_of_the_tokens_and_the_true_context(config, model, frames, greedy):

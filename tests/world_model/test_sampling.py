@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from world_model.sampling import draw, kth_largest, kth_largest_by_bisection, sample
+from world_model.sampling import draw, entropy, kth_largest, kth_largest_by_bisection, sample
 
 LOGITS = jax.random.normal(jax.random.key(0), (64, 37))
 
@@ -46,6 +46,12 @@ def test_what_is_left_out_is_never_drawn_even_at_the_ends():
     kept = jnp.array([False, True, True, False])
     drawn = draw(logits, jnp.broadcast_to(kept, logits.shape), jax.random.key(2))
     assert set(np.unique(drawn).tolist()) == {1, 2}
+
+
+def test_entropy_is_the_logarithm_of_how_many_are_equally_likely():
+    none = -np.inf
+    logits = jnp.array([[0.0, 0, 0, 0], [5.0, 5.0, none, none], [1.0, none, none, none]])
+    np.testing.assert_allclose(entropy(logits), [np.log(4), np.log(2), 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 2, 17, 37])

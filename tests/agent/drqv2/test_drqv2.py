@@ -1,6 +1,7 @@
 """DrQ-v2 against values derived by hand."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -51,6 +52,21 @@ def test_the_target_is_the_n_step_return_plus_the_discounted_smaller_value():
 def test_the_critic_loss_adds_the_mean_squared_errors_of_both_critics():
     loss = drqv2.critic_loss(jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([0.0, 4.0]))
     assert float(loss) == pytest.approx((1 + 4) / 2 + (0 + 16) / 2)
+
+
+def test_weights_of_one_change_no_bit_and_a_row_of_weight_zero_teaches_nothing():
+    update = jax.jit(functools.partial(drqv2.update, SMALL))
+    state, batch = drqv2.init(SMALL, jax.random.key(0)), _batch()
+
+    def after(batch: LearnerBatch):
+        return update(state, batch, jnp.int32(0), jax.random.key(1))[0]
+
+    chex.assert_trees_all_equal(after(batch), after(batch._replace(weights_b=np.ones(4, np.float32))))
+    without_last = np.array([1, 1, 1, 0], np.float32)
+    other = jax.tree.map(lambda mine, theirs: np.concatenate([mine[:3], theirs[3:]]), batch, _batch(key=1))
+    chex.assert_trees_all_equal(*(after(b._replace(weights_b=without_last)) for b in (batch, other)))
+    halves = drqv2.critic_loss(jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([0.0, 4.0]), jnp.array([1.0, 0.5]))
+    assert float(halves) == (1 + 0.5 * 4) / 2 + (0 + 0.5 * 16) / 2
 
 
 def test_without_cloning_the_actor_loss_is_minus_the_smaller_value():

@@ -146,6 +146,21 @@ def test_a_run_with_a_bound_as_model_resumes_bit_for_bit_and_has_no_model_of_its
     check_that_all_lead_to(finished, [late[0]], make, tmp_path / "whole")
 
 
+@pytest.mark.slow
+def test_a_run_that_weighs_what_is_imagined_resumes_bit_for_bit(tmp_path):
+    config = settings("learned", entropy_scale=0.5, td_lambda=0.5)
+
+    def make(folder):
+        return MBPO(config, SCHEDULE, Inputs(Dot(16), [], 0, folder, held_out=[played(100), played(101)]))
+
+    whole = make(tmp_path / "whole")
+    safe_points, finished = whole_run(whole)
+    weights = whole._draw_transitions(np.random.default_rng(0)).weights_b
+    assert weights is not None and weights.min() < 1 and weights.max() == 1
+    late = [state for state, _ in safe_points if state.counts["rollouts"] > 2]
+    check_that_all_lead_to(finished, [late[0]], make, tmp_path / "whole")
+
+
 def batch_of(config: MBPOConfig, demonstrations: int, trusted: float = 1.0) -> tuple[int, int, int]:
     """Demonstrated, own and imagined rows of a learner batch."""
     run = MBPO(config, SCHEDULE, Inputs(Dot(16), [episode(0) for _ in range(demonstrations)], 0))
@@ -196,6 +211,8 @@ def test_what_the_gate_decided_is_in_the_checkpoint():
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="the gate measures the learned model, and imagination is copy-last"):
         ModelSchedule(gate=True, imagination="copy-last")
+    with pytest.raises(ValueError, match="what the learned model is unsure of, and imagination is copy-last"):
+        ModelSchedule(entropy_scale=0.1, imagination="copy-last")
     with pytest.raises(ValueError, match="expected learned, simulator or copy-last"):
         ModelSchedule(imagination="dreamt")
     with pytest.raises(ValueError, match="needs a second simulator"):

@@ -17,4 +17,8 @@ def test_the_loop_is_timed_with_its_halves():
     simulator, learner, together = (measured[f"{name}_seconds"] for name in ("simulator", "learner", "together"))
     assert min(simulator, learner, together) > 0
     assert measured["times_longer"] == pytest.approx(together / max(simulator, learner))
-    assert "100 agent steps" in loop_speed.as_text(measured)
+    parts = measured["mbpo_seconds"]
+    assert set(parts) == {*loop_speed.OF_LOOP.values(), *loop_speed.OF_SIMULATOR.values(), "rest"}
+    assert min(parts.values()) > 0
+    text = loop_speed.as_text(measured)
+    assert "100 agent steps" in text and "learner updates " in text
