@@ -115,5 +115,6 @@ def join_transitions(parts: Sequence[Transitions], join: Callable[[list[np.ndarr
     """
     if any(part.weights_b is not None for part in parts):
         parts = [part.with_weights() for part in parts]
-    columns = ([getattr(part, field.name) for part in parts] for field in dataclasses.fields(Transitions))
-    return Transitions(*(None if column[0] is None else join(column) for column in columns))
+    columns = [[getattr(part, field.name) for part in parts] for field in dataclasses.fields(Transitions)]
+    joined: list[Any] = [None if column[0] is None else join(column) for column in columns]
+    return Transitions(*joined)

@@ -21,7 +21,7 @@ class Stopwatch:
 
     def start(self) -> None:
         """Forget what passed before."""
-        self._seconds: collections.Counter[str] = collections.Counter()
+        self._seconds: dict[str, float] = collections.defaultdict(float)
         self._since = self._clock()
 
     def watch(self, owner: Any, method: str, part: str, wait: Callable[[], object] = lambda: None) -> None:

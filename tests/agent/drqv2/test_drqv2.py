@@ -11,7 +11,7 @@ import pytest
 
 from agent import drqv2
 from agent.drqv2.augmentation import random_shift
-from agent.drqv2.learner import DrQv2Config, LearnerBatch, as_channels
+from agent.drqv2.learner import DrQv2Config, LearnerBatch, as_channels, cloning_weight
 from agent.drqv2.networks import NetworkConfig, make_networks
 
 NETWORK = NetworkConfig("patches", channels=4, features=5, hidden=8)
@@ -52,6 +52,12 @@ def test_the_target_is_the_n_step_return_plus_the_discounted_smaller_value():
 def test_the_critic_loss_adds_the_mean_squared_errors_of_both_critics():
     loss = drqv2.critic_loss(jnp.array([[1.0, 2.0], [0.0, 0.0]]), jnp.array([0.0, 4.0]))
     assert float(loss) == pytest.approx((1 + 4) / 2 + (0 + 16) / 2)
+
+
+@pytest.mark.parametrize(("at", "expected"), [(1000, 2.0), (1150, 1.0), (1300, 0.0), (2000, 0.0)])
+def test_cloning_fades_over_hundreds_of_steps_behind_the_random_ones(at, expected):
+    config = dataclasses.replace(SMALL, behaviour_cloning=2.0 * 1300 / 300, behaviour_cloning_agent_steps=1300)
+    assert float(cloning_weight(config, at)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_weights_of_one_change_no_bit_and_a_row_of_weight_zero_teaches_nothing():
