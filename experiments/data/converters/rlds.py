@@ -64,7 +64,7 @@ def _refuse_copies(example: Example, names: frozenset[str]) -> None:
     origins = [path.decode() for path in example.get(ORIGIN, ()) if isinstance(path, bytes)]
     if not origins and names == held_out.robonet_test():
         raise DataError(f"it has no {ORIGIN}, so that it may be a copy of a test recording of RoboNet")
-    if copied := held_out.find(origins, names):
+    if copied := held_out.find(origins, names) or held_out.find((f"{path}.hdf5" for path in origins), names):
         raise DataError(f"it is a copy of {min(copied)}, which is held out")
 
 

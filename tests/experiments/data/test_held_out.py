@@ -52,8 +52,9 @@ def mixture(tmp_path, ivideogpt):
     for number, name in enumerate([*TEST, *TRAINED]):
         write_trajectory(tmp_path / "hdf5" / name, grey(number))
     records = []
-    origins = [TEST[0], f"frames/{TEST[1]}", "google_traj3.hdf5", "google_traj4.hdf5", "google_traj5.hdf5", None]
-    for number, origin in zip((0, 1, 4, 5, 6, 7), origins, strict=True):
+    copied = TEST[0].removesuffix(".hdf5"), f"frames/{TEST[1]}"
+    own = (f"google_traj{number}.hdf5" for number in (3, 4, 5))
+    for number, origin in zip((0, 1, 4, 5, 6, 7), (*copied, *own, None), strict=True):
         images = [originals.png(frame) for frame in grey(number)]
         features = {"steps/observation/image": images, "steps/action": np.zeros((4, 5), np.float32)}
         known = {} if origin is None else {"episode_metadata/file_path": [origin.encode()]}
