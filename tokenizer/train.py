@@ -116,9 +116,8 @@ def train_step(
         begun = state.step // optimizer.accumulate >= config.adversarial_start_step
         if config.has_turns:
             assert perceptual is not None  # checked above
-            # As play_term takes it: without its weight.
-            by_future = jax.grad(mean_lpips, argnums=2)(config, perceptual, outputs.future_bfhwc, future_bfhwc)
-            played = play_term(config, discriminator, begun, outputs, by_future, pull_back)
+            of_future = functools.partial(mean_lpips, config, perceptual, real_bthwc=future_bfhwc)
+            played = play_term(config, discriminator, begun, outputs, of_future, pull_back)
         else:
             real_nhwc = all_frames(context_bchwc, future_bfhwc)
             played = play_round(config, optimizer, discriminator, begun, outputs, real_nhwc, by_outputs, pull_back)

@@ -33,14 +33,14 @@ def play_term(
     state: DiscriminatorState,
     begun: Array,
     outputs: Outputs,
-    perceptual_gradient: Array,
+    perceptual_loss: Callable[[Array], Array],
     pull_back: Callable[[Outputs], tuple[Params]],
 ) -> Round:
     """The tokenizer's term of one update, against a discriminator that stays as it is; nothing before it has `begun`.
 
-    perceptual_gradient: of the future frames' perceptual loss, without its weight, with respect to those frames. The
-    term's weight is adversarial_weight times the length of that gradient over the adversarial one's, both at the future
-    decoder's output layer. pull_back: takes a gradient of the outputs back to the parameters.
+    perceptual_loss: of future frames [B, F, H, W, 3], without its weight. The term's weight is adversarial_weight times
+    the length of its gradient over the adversarial one's, both at the future decoder's output layer. pull_back: takes a
+    gradient of the outputs back to the parameters.
     """
 
     def played(state: DiscriminatorState) -> Round:
@@ -50,7 +50,7 @@ def play_term(
 
         (loss, directions), own = jax.value_and_grad(fooled, has_aux=True)(outputs)
         nothing = jax.tree.map(jnp.zeros_like, outputs)
-        perceptual = nothing._replace(future_bfhwc=perceptual_gradient)
+        perceptual = nothing._replace(future_bfhwc=jax.grad(perceptual_loss)(outputs.future_bfhwc))
         # Only the gradients of two kernels are used: the compiler drops the backward pass beyond them.
         lengths = [jnp.linalg.norm(_output_kernel(pull_back(gradient)[0])) for gradient in (perceptual, own)]
         adaptive = jnp.minimum(lengths[0] / jnp.maximum(lengths[1], SHORTEST), LARGEST_WEIGHT)

@@ -64,6 +64,8 @@ class EstimateOptions:
     """Devices that share the transformer's matrices."""
     batch: int | None = None
     """Segments per step; default: the preset's."""
+    steps: int | None = None
+    """Of the whole run; default: the preset's."""
     shard_parameters: bool = False
     """Share the parameters among all groups of devices, too."""
     recompute: bool = False
@@ -73,8 +75,26 @@ class EstimateOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adversary:
+    """What a step needs besides, once the discriminator plays: its term in the tokenizer's update, and its own turn."""
+
+    steps: int
+    """Of the run's: those that it plays in, the last ones."""
+    flops: int
+    """Of all devices together."""
+    collectives: dict[str, dict[str, int]]
+    """Of its turn."""
+    seconds_arithmetic: float
+    seconds_collectives: float
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_arithmetic + self.seconds_collectives
+
+
+@dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of one update of one part of a model. Bytes are those of one device."""
+    """Of one update of one part of a model, before a discriminator plays. Bytes are those of one device."""
 
     preset: str
     part: str
@@ -89,15 +109,17 @@ class Estimate:
     state_bytes: int
     """Parameters and optimizer."""
     memory_bytes: int
-    """The most that is held at a time, as the compiler laid it out."""
+    """The most that is held at a time, as the compiler laid it out, a discriminator's part among it."""
     memory_available_bytes: int
     collectives: dict[str, dict[str, int]]
-    """How many and their bytes, by kind."""
+    """How many and their bytes, by kind; those of a discriminator's term count from the first step on."""
     seconds_arithmetic: float
     """At `SHARE` of the peak."""
     seconds_collectives: float
     """One after the other, none beside the arithmetic."""
     steps: int
+    adversary: Adversary | None = None
+    """None where no discriminator plays within the steps."""
 
     @property
     def fits(self) -> bool:
@@ -107,17 +129,25 @@ class Estimate:
     def seconds(self) -> float:
         return self.seconds_arithmetic + self.seconds_collectives
 
+    @property
+    def run_seconds(self) -> float:
+        """Of all steps."""
+        played = self.adversary.seconds * self.adversary.steps if self.adversary else 0.0
+        return self.seconds * self.steps + played
+
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"seconds": self.seconds, "fits": self.fits}
+        found = {"seconds": self.seconds, "run_seconds": self.run_seconds, "fits": self.fits}
+        return dataclasses.asdict(self) | found
 
 
 def apply_options(config: Pretraining, options: EstimateOptions) -> Pretraining:
     """A preset with what was typed. Raises UsageError for numbers that do not fit."""
-    check_positive({"devices": options.devices, "model": options.model, "batch": options.batch})
+    counts = {name: getattr(options, name) for name in ("devices", "model", "batch", "steps")}
+    check_positive(counts)
     if options.model > options.devices:
         raise UsageError(f"--model {options.model}: there are only {options.devices} devices to share the matrices")
     stage = getattr(config, options.part)
-    sized = dataclasses.replace(stage, batch=options.batch or stage.batch)
+    sized = dataclasses.replace(stage, batch=options.batch or stage.batch, steps=options.steps or stage.steps)
     model = config.world_model
     if options.recompute:
         thrifty = dataclasses.replace(getattr(model, options.part), recompute=True)
@@ -129,19 +159,16 @@ def apply_options(config: Pretraining, options: EstimateOptions) -> Pretraining:
 def estimate_update(config: Pretraining, part: Part, kind: DeviceKind, devices: Devices, compiler: str) -> Estimate:
     """Compile one update of a part for these devices. Raises UsageError where they cannot share its batch."""
     mesh = make_mesh(config.mesh, devices)
-    model, batch = config.scheduled, getattr(config, part).batch
+    model, stage = config.scheduled, getattr(config, part)
     pieces = getattr(model, f"{part}_optimizer").accumulate
-    _check_batch(mesh, batch, pieces)
+    _check_batch(mesh, stage.batch, pieces)
     update = program(part, model, config.mesh, mesh)
-    state, arguments = _abstract(config, part, update, mesh, batch // pieces)
-    traced = update.step.trace(*arguments)
-    compiled = traced.lower().compile()
-    memory = compiled.memory_analysis()
-    found = collectives(compiled.as_text())
-    arithmetic = flops(traced) * pieces
-    moved = sum(each["bytes"] for each in found.values()) * pieces
+    state, arguments = _abstract(config, part, update, mesh, stage.batch // pieces)
+    compiled = _compile(update.step, arguments, pieces)
+    turn, playing = None, steps_with_adversary(config, part)
+    if update.turn is not None and playing:
+        turn = _compile(update.turn, arguments[:3], pieces)
     leaves = jax.tree.leaves(state)
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Estimate(
         preset=config.preset,
         part=part,
@@ -149,16 +176,66 @@ def estimate_update(config: Pretraining, part: Part, kind: DeviceKind, devices: 
         kind=kind.name,
         compiler=compiler,
         mesh=dict(mesh.shape),
-        batch=batch,
+        batch=stage.batch,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        flops=arithmetic,
+        flops=compiled.flops,
         state_bytes=sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves),
-        memory_bytes=held + memory.temp_size_in_bytes,
+        memory_bytes=max(each.memory_bytes for each in (compiled, turn) if each),
         memory_available_bytes=int(kind.memory_gb * GB),
+        collectives=compiled.collectives,
+        seconds_arithmetic=seconds_of(config, part, compiled.flops / mesh.size, kind),
+        seconds_collectives=compiled.moved_bytes / (kind.links_gb_per_second * GB),
+        steps=stage.steps,
+        adversary=_adversary(config, kind, mesh, playing, compiled, turn) if playing else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Compiled:
+    """An update or a turn, all its pieces together."""
+
+    flops: int
+    """Before a discriminator plays."""
+    flops_playing: int
+    memory_bytes: int
+    collectives: dict[str, dict[str, int]]
+    """Of one piece."""
+    moved_bytes: int
+
+
+def _compile(step: Any, arguments: tuple, pieces: int) -> _Compiled:
+    traced = step.trace(*arguments)
+    compiled = traced.lower().compile()
+    memory, found = compiled.memory_analysis(), collectives(compiled.as_text())
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return _Compiled(
+        flops=flops(traced, min) * pieces,
+        flops_playing=flops(traced) * pieces,
+        memory_bytes=held + memory.temp_size_in_bytes,
         collectives=found,
-        seconds_arithmetic=seconds_of(config, part, arithmetic / mesh.size, kind),
-        seconds_collectives=moved / (kind.links_gb_per_second * GB),
-        steps=getattr(config, part).steps,
+        moved_bytes=sum(each["bytes"] for each in found.values()) * pieces,
+    )
+
+
+def steps_with_adversary(config: Pretraining, part: Part) -> int:
+    """How many steps of a run of this part a discriminator plays in."""
+    tokenizer = config.world_model.tokenizer
+    if part != "tokenizer" or tokenizer.adversarial_weight == 0:
+        return 0
+    return max(config.tokenizer.steps - tokenizer.adversarial_start_step, 0)
+
+
+def _adversary(
+    config: Pretraining, kind: DeviceKind, mesh: Mesh, playing: int, update: _Compiled, turn: _Compiled | None
+) -> Adversary:
+    """turn: None of a discriminator that learns in the tokenizer's update."""
+    arithmetic = update.flops_playing - update.flops + (turn.flops if turn else 0)
+    return Adversary(
+        steps=playing,
+        flops=arithmetic,
+        collectives=turn.collectives if turn else {},
+        seconds_arithmetic=seconds_of(config, "tokenizer", arithmetic / mesh.size, kind),
+        seconds_collectives=turn.moved_bytes / (kind.links_gb_per_second * GB) if turn else 0.0,
     )
 
 
@@ -265,6 +342,12 @@ def as_text(found: Estimate) -> str:
     )
     if moved:
         moved += f": {found.seconds_collectives * 1e3:.3g} ms at the published rate"
+    played = ""
+    if found.adversary is not None:
+        played = (
+            f"  adversary   in the last {found.adversary.steps:,} steps, its own turns among it: "
+            f"{found.adversary.flops / 1e12:.3g} TFLOP and {found.adversary.seconds * 1e3:.3g} ms more per step\n"
+        )
     return (
         f"{found.preset}, {found.part}: {found.parameters / 1e6:.0f} M parameters, batch {found.batch}, "
         f"on {found.devices} {found.kind} ({shared}); compiled by {found.compiler}. Estimates:\n"
@@ -273,6 +356,7 @@ def as_text(found: Estimate) -> str:
         f"  arithmetic  {found.flops / 1e12:.3g} TFLOP per step: {found.seconds_arithmetic * 1e3:.3g} ms at "
         f"{SHARE:.0%} of the published peak\n"
         f"  collectives {moved or 'none'}\n"
+        f"{played}"
         f"  time        {found.seconds * 1e3:.3g} ms per step, {found.batch / found.seconds:.3g} segments per second, "
-        f"{found.steps:,} steps in {format_duration(found.seconds * found.steps)}"
+        f"{found.steps:,} steps in {format_duration(found.run_seconds)}"
     )

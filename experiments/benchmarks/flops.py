@@ -8,6 +8,7 @@ repeated here, and nothing can drift apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,23 +16,24 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 
-def flops(traced: jax.stages.Traced) -> int:
+def flops(traced: jax.stages.Traced, branch: Callable[..., int] = max) -> int:
     """Multiplications and additions in the matmuls and convolutions of a `jax.jit(f).trace(...)`.
 
+    branch: max or min, which way of a condition counts. The ways that stand for backends do the same work.
     What is computed and never used does not count, as XLA leaves it out; elementwise work, a few percent at most, does
     not count either. What a backward pass computes again counts. Raises ValueError for arithmetic in a loop of unknown
     length.
     """
     jaxpr = traced.jaxpr.jaxpr
     used, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    return _of_jaxpr(used)
+    return _of_jaxpr(used, branch)
 
 
-def _of_jaxpr(jaxpr: core.Jaxpr) -> int:
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+def _of_jaxpr(jaxpr: core.Jaxpr, branch: Callable[..., int]) -> int:
+    return sum(_of_equation(equation, branch) for equation in jaxpr.eqns)
 
 
-def _of_equation(equation: core.JaxprEqn) -> int:
+def _of_equation(equation: core.JaxprEqn, branch: Callable[..., int]) -> int:
     name, params = equation.primitive.name, equation.params
     inputs: list[Any] = [variable.aval for variable in equation.invars]
     results: list[Any] = [variable.aval for variable in equation.outvars]
@@ -43,10 +45,9 @@ def _of_equation(equation: core.JaxprEqn) -> int:
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         # Zeros put between the entries, as in the gradient of a strided convolution, are no arithmetic.
         return 2 * results[0].size * (kernel.size // outputs) // math.prod(params["lhs_dilation"])
-    inner = [_of_jaxpr(jaxpr) for jaxpr in core.jaxprs_in_params(params)]
+    inner = [_of_jaxpr(jaxpr, branch) for jaxpr in core.jaxprs_in_params(params)]
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while" and sum(inner):
         raise ValueError("a while loop with matmuls in it runs an unknown number of times: its arithmetic is not known")
-    # One branch runs; those that stand for backends do the same work.
-    return max(inner, default=0) if name == "cond" else sum(inner)
+    return branch(inner, default=0) if name == "cond" else sum(inner)

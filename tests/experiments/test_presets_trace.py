@@ -80,11 +80,12 @@ def traced_transformer(model, frames):
     assert jax.tree.structure(after) == jax.tree.structure(state) and metrics["loss"].shape == ()
 
 
-@pytest.mark.parametrize("preset", pretraining.PUBLISHED, ids=lambda preset: preset.preset)
-def test_a_published_preset_s_updates_can_be_traced(preset):
+@pytest.mark.parametrize("name", pretraining.names())
+def test_the_updates_of_every_preset_of_pretrain_and_finetune_can_be_traced(name):
+    preset = pretraining.get(name)
     model = preset.scheduled
     frames = preset.tokenizer.segment_frames or model.segment_frames
-    assert model.tokenizer.context_frames + model.tokenizer.future_sample <= frames
+    assert model.tokenizer.context_frames + (model.tokenizer.future_sample or 1) <= frames
     model.check_horizon(model.trained_horizon)
     traced_tokenizer(thin(model).tokenizer, thin(model).tokenizer_optimizer)
     traced_transformer(thin(model), model.segment_frames)

@@ -98,7 +98,11 @@ def test_the_adaptive_weight_compares_the_future_decoder_s_output_layer_alone():
         layers = {"future_decoder": gradient.future_bfhwc, "context_decoder": gradient.context_bchwc}
         return ({part: {"out": {"kernel": _Leaf(array)}} for part, array in layers.items()},)
 
-    play = jax.jit(lambda begun: play_term(CONFIG, state, begun, outputs_of(), perceptual, pull_back))
+    def perceptual_loss(future_bfhwc):
+        """Whose gradient is `perceptual`."""
+        return (perceptual * future_bfhwc).sum()
+
+    play = jax.jit(lambda begun: play_term(CONFIG, state, begun, outputs_of(), perceptual_loss, pull_back))
     played = play(jnp.array(True))
 
     def fooled(frames):

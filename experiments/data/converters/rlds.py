@@ -26,7 +26,8 @@ def open_rlds(source: pathlib.Path, options: ConvertOptions) -> Source:
     A set of the published mixture, known by the name of its folder, brings its own keys; any other is read with the
     image key `image` and all of its action. `reward`, where there is one, becomes that of arriving at the frame after.
     All splits become one data set. Left out are copies of recordings that are held out elsewhere, known by the
-    `file_path` in an episode's metadata: of robo_net, RoboNet's test recordings; of any set, those of --held-out.
+    `file_path` in an episode's metadata: of robo_net, RoboNet's test recordings, and whatever does not say where it
+    comes from; of any set, those of --held-out.
     """
     options = _with_own_keys(source, options)
     found = tfrecord_source(source, functools.partial(_episode, options=options))
@@ -61,7 +62,9 @@ def _episode(data: bytes, options: ConvertOptions) -> Recording:
 
 def _refuse_copies(example: Example, names: frozenset[str]) -> None:
     origins = [path.decode() for path in example.get(ORIGIN, ()) if isinstance(path, bytes)]
-    if copied := held_out.find(origins, names):
+    if not origins and names == held_out.robonet_test():
+        raise DataError(f"it has no {ORIGIN}, so that it may be a copy of a test recording of RoboNet")
+    if copied := held_out.find(origins, names) or held_out.find((f"{path}.hdf5" for path in origins), names):
         raise DataError(f"it is a copy of {min(copied)}, which is held out")
 
 

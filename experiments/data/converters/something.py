@@ -29,18 +29,23 @@ SPLITS = ("train", "validation")
 def open_something(source: pathlib.Path, options: ConvertOptions) -> Source:
     """A folder that holds, at any depth, the videos and the JSON files of labels, train and validation.
 
-    The train and validation videos of those classes become one data set, in the order of their numbers. A video that a
-    list names and the folder lacks is skipped like a broken one. Raises DataError where a list is missing.
+    The train and validation videos of those classes become one data set, in the order of their numbers, which holds the
+    latter out. A video that a list names and the folder lacks is skipped like a broken one. Raises DataError where a
+    list is missing.
     """
     numbers = {label: int(number) for label, number in _json(source, "labels").items()}
-    entries = [entry for split in SPLITS for entry in _json(source, split)]
-    if strangers := sorted({_class(entry) for entry in entries} - set(numbers)):
+    entries = {split: _json(source, split) for split in SPLITS}
+    if strangers := sorted({_class(entry) for split in SPLITS for entry in entries[split]} - set(numbers)):
         raise DataError(f"{source}: its table of labels lacks '{strangers[0]}'")
-    videos_taken = sorted(int(entry["id"]) for entry in entries if numbers[_class(entry)] in CLASSES)
+    taken = {
+        split: [int(entry["id"]) for entry in entries[split] if numbers[_class(entry)] in CLASSES] for split in SPLITS
+    }
+    videos_taken = sorted(number for split in SPLITS for number in taken[split])
     videos = {path.stem: path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES}
     return Source(
         len(videos_taken),
         (EpisodeRef(str(number), functools.partial(_read, videos, number, source, options)) for number in videos_taken),
+        frozenset(map(str, taken["validation"])),
     )
 
 

@@ -126,6 +126,14 @@ def test_the_body_of_a_loop_counts_as_often_as_it_runs_and_what_is_not_used_neve
     assert flops(gradient) == 3 * 7 * once
 
 
+def test_a_condition_counts_as_the_way_that_is_asked_for():
+    def program(x, busy):
+        return jax.lax.cond(busy, lambda y: y @ y @ y, lambda y: y @ y, x)
+
+    traced = jax.jit(program).trace(array(8, 8), array(dtype=bool))
+    assert (flops(traced), flops(traced, min)) == (4 * 8**3, 2 * 8**3)
+
+
 def test_arithmetic_in_a_loop_of_unknown_length_is_refused():
     def loop(x):
         return jax.lax.while_loop(lambda y: y.sum() > 0, lambda y: y @ y, x)

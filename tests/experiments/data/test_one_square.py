@@ -16,8 +16,8 @@ from experiments.data.loader import DatasetSpec, Loader
 from experiments.data.recording import make_recording
 from experiments.data.store import Store
 from experiments.data.writer import StoreWriter
-from experiments.evaluation import protocol
-from experiments.evaluation.segments import cut_segments, read_recordings
+from experiments.errors import UsageError
+from experiments.evaluation import command, protocol
 from experiments.pretraining import presets, validation
 from experiments.pretraining.loop import Trainer
 from world_model import WorldModel
@@ -65,11 +65,18 @@ def test_a_picture_that_is_not_square_is_the_same_in_training_validation_evaluat
     assert {frames.tobytes() for frames_bthwc, *_ in held_out for frames in frames_bthwc} <= known
     judged = validation._episode(store.read(0), config.world_model)
     np.testing.assert_array_equal(judged.frames, expected[store.names[0]])
-    cut = cut_segments(read_recordings([spec], "all"), config.world_model, FRAMES - 2, 4)
-    assert {frames.tobytes() for frames in cut.frames_vthwc} == known
-    monkeypatch.setattr(protocol, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     WorldModel(config.world_model, params).save(tmp_path / "model")
     typed = ("--split", "all", "--data", wide, "--horizon", FRAMES - 2, "--videos", 4)
+    evaluated = []
+
+    def measured(model, segments, *_):
+        evaluated.extend(segments.frames_vthwc)
+        raise UsageError("seen")
+
+    monkeypatch.setattr(command, "measure", measured)
+    assert ivideogpt("evaluate", tmp_path / "model", *typed, "--out", tmp_path / "e").sentence.endswith("seen")
+    assert {frames.tobytes() for frames in evaluated} == known
+    monkeypatch.setattr(protocol, "predict_futures", lambda model, segments, *_: segments.frames_vthwc[:, 2:])
     assert ivideogpt("predict", tmp_path / "model", *typed, "--out", tmp_path / "out").code == 0
     with np.load(tmp_path / "out" / "predicted.npz") as file:
         assert {frames.tobytes() for frames in file["real"]} == known

@@ -115,6 +115,14 @@ def test_a_step_takes_every_so_many_th_frame_with_its_own_action(recordings):
         np.testing.assert_array_equal(stepped.actions_vta[start], whole.actions[start::2][:4])
 
 
+def test_a_short_recording_repeats_its_last_frame_and_action_in_the_papers_protocol(recordings):
+    name, short = recordings[2]
+    cut = cut_segments(recording_set(recordings), CONFIG, 3, 3, repeat_last=True)
+    assert cut.names[2] == f"{name} from 0" and short.length == 3
+    np.testing.assert_array_equal(cut.frames_vthwc[2], short.frames[[0, 1, 2, 2, 2]])
+    np.testing.assert_array_equal(cut.actions_vta[2], short.actions[[0, 1, 2, 2, 2]])
+
+
 def test_places_get_even_shares_whatever_they_hold_and_each_its_own_step(recordings):
     both = recording_set(recordings) + recording_set(recordings[:1], step=2)
     assert cut_segments(both, CONFIG, 2, 4).names == ("r0 from 0", "r1 from 0", "r0 from 0", "r0 from 1")
@@ -383,7 +391,7 @@ def test_the_papers_protocol_predicts_the_rest_of_a_training_segment_unless_a_ho
         "--out",
         tmp_path / "out",
     ]
-    for typed, frames in (((), CONFIG.segment_frames), (("--horizon", "1"), 3)):
+    for typed, frames in (((), CONFIG.segment_frames), (("--horizon", "1"), 3), (("--horizon", "6"), 8)):
         code, _, error = command(monkeypatch, capsys, *paper, *typed)
         assert code == 2 and f"256 videos, 100 samples, {frames} frames" in error
 

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments.data.converters.something import CLASSES, open_something
+from experiments.data.converters.something import CLASSES, SPLITS, open_something
 from experiments.data.converters.source import ConvertOptions, shrink
 from experiments.data.converters.video import video_frames
 from experiments.data.recording import DataError
+from experiments.data.segments import members
 
 
 def test_every_video_of_a_folder_becomes_an_episode_and_a_broken_one_is_named(converted, film, numbers_of, tmp_path):
@@ -53,7 +54,7 @@ def test_pictures_keep_their_shape_and_are_never_enlarged(size, result):
 
 @pytest.fixture
 def something(tmp_path, film):
-    """Three labelled videos, of which the last is not there, and one of a class that is not taken."""
+    """Four labelled videos, of which the last is not there, and one of a class that is not taken."""
     folder = tmp_path / "something"
     (folder / "videos").mkdir(parents=True)
     labels = {"Closing something": "5", "Holding something": "16", "Tearing something into two pieces": "149"}
@@ -64,9 +65,9 @@ def something(tmp_path, film):
         {"id": "8", "template": "Tearing [something] into two pieces"},
     ]
     (folder / "something-something-v2-train.json").write_text(json.dumps(train))
-    held = [{"id": "99", "template": "Holding [something]"}]
+    held = [{"id": "99", "template": "Holding [something]"}, {"id": "13", "template": "Closing [something]"}]
     (folder / "something-something-v2-validation.json").write_text(json.dumps(held))
-    for number in (7, 8, 12):
+    for number in (7, 8, 12, 13):
         film_of = film([number] * 16, container="webm", codec="libvpx-vp9")
         (folder / "videos" / f"{number}.webm").write_bytes(film_of)
     return folder
@@ -76,9 +77,16 @@ def test_of_something_something_the_chosen_classes_are_taken_and_a_missing_video
     converted, something, numbers_of
 ):
     store = converted("something", something, resolution=16)
-    assert store.names == ["7", "12"]
+    assert store.names == ["7", "12", "13"]
     assert numbers_of(store.read(1).frames) == [12] * 16
     assert [name for name, _ in store.skipped] == ["99"]
+
+
+def test_the_validation_videos_of_something_something_are_held_out(something):
+    source = open_something(something, ConvertOptions())
+    names = [episode.name for episode in source.episodes]
+    splits = {split: [names[i] for i in members(names, split, held_out=source.held_out)] for split in SPLITS}
+    assert splits == {"train": ["7", "12"], "validation": ["13", "99"]}
 
 
 def test_95_classes_are_taken_and_a_missing_list_or_label_is_named(something):
