@@ -102,7 +102,7 @@ def _array(values: Any) -> np.ndarray:
 
 
 def _of_size(side: int, frames: Any) -> np.ndarray:
-    """Frames [T, H, W, 3] of these or of [T, 3, H, W]. Raises UsageError where they are not `side` pixels high and wide."""
+    """Frames [T, side, side, 3] of these or of [T, 3, side, side]. Raises UsageError for other shapes."""
     frames = _array(frames)
     if frames.ndim == 4 and frames.shape[-1] != 3 and frames.shape[1] == 3:
         frames = frames.transpose(0, 2, 3, 1)
