@@ -88,8 +88,8 @@ class PushT(PixelSimulator):
         import pygame
 
         picture = pygame.surfarray.array3d(self._environment._draw()).swapaxes(0, 1)
-        size = self.observation_space.shape[:2]
-        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+        height, width, _ = self.observation_space.shape
+        return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
 
     def simulator_state(self) -> dict[str, np.ndarray]:
         """Position and velocity of the disc; angle, position, velocity and turning rate of the T: float64 [10]."""

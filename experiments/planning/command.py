@@ -78,8 +78,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(PRESETS)}; default: laptop")
     parser.add_argument("--planner", default="cem", choices=tuple(METHODS), help="default: cem")
     parser.add_argument(
-        "--goal", help="expert: the last picture of the scripted policy; recorded: what an episode of the exploring policy "
-        "came to some steps later; or a picture's file; default: the preset's",
+        "--goal",
+        help="expert: the last picture of the scripted policy; recorded: what an episode of the exploring "
+        "policy came to some steps later; or a picture's file; default: the preset's",
     )
     parser.add_argument(
         "--cost", nargs="+", default=["pixels"], metavar="NAME[=WEIGHT]",

@@ -45,15 +45,15 @@ SIMULATOR = dataclasses.replace(
 """As laptop, with 48 shorter candidates a plan in place of 192: the simulator plays and draws each of them."""
 
 PUSHT_STD = 0.5
-"""Of a search's first actions: that of the recorded ones. stable-worldmodel normalises actions by it and begins with 1."""
+"""Of a search's first actions: that of the recorded ones. stable-worldmodel begins with 1, of normalised actions."""
 
 PUSHT = PlanningProtocol(
     PlannerConfig(samples=300, elites=30, iterations=30, horizon=25, execute=25, initial_std=PUSHT_STD),
     goal="recorded", agent_steps=50, episodes=50,
 )  # fmt: skip
-"""As stable-worldmodel plans on PushT: a goal 25 steps ahead in a recorded episode, 50 to get there, plans of five blocks
-of five actions, carried out whole. Published: DINO-WM 74%, PLDM 78%, LeWM 96%, on episodes of people, which ours are not.
-"""
+"""As stable-worldmodel plans on PushT: a goal 25 steps ahead in a recorded episode, 50 steps to get there, plans of
+five blocks of five actions, carried out whole. Published: DINO-WM 74%, PLDM 78%, LeWM 96%, on episodes of an expert;
+ours are of its policy that collects data at random."""
 
 PUSHT_LAPTOP = dataclasses.replace(
     PUSHT, planner=dataclasses.replace(LAPTOP.planner, initial_std=PUSHT_STD), episodes=20
@@ -61,7 +61,10 @@ PUSHT_LAPTOP = dataclasses.replace(
 """The same goals with the search of `laptop`, which looks 10 steps ahead in place of 25."""
 
 DEBUG = PlanningProtocol(
-    PlannerConfig(samples=4, elites=2, iterations=2, horizon=2, execute=1), goal_agent_steps=2, agent_steps=2, episodes=2
+    PlannerConfig(samples=4, elites=2, iterations=2, horizon=2, execute=1),
+    goal_agent_steps=2,
+    agent_steps=2,
+    episodes=2,
 )
 """For tests: every part in seconds."""
 

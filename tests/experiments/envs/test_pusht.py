@@ -25,9 +25,12 @@ def test_where_the_package_is_missing_a_sentence_names_the_extra(monkeypatch):
 
 def test_near_is_where_disc_and_t_are_not_how_fast_and_angles_go_round():
     goal = np.array([100.0, 100, 0, 0, 0.1, 200, 200, 0, 0, 0])
-    assert is_near(goal + [8, 0, 300, 0, 2 * np.pi - 0.2, 0, 8, 50, 0, 3], goal)
-    assert not is_near(goal + [15, 0, 0, 0, 0, 0, 15, 0, 0, 0], goal)
-    assert not is_near(goal + [0, 0, 0, 0, 0.4, 0, 0, 0, 0, 0], goal)
+    for change, near in (
+        ((8, 0, 300, 0, 2 * np.pi - 0.2, 0, 8, 50, 0, 3), True),
+        ((15, 0, 0, 0, 0, 0, 15, 0, 0, 0), False),
+        ((0, 0, 0, 0, 0.4, 0, 0, 0, 0, 0), False),
+    ):
+        assert is_near(goal + np.array(change), goal) is near
 
 
 @pytest.fixture

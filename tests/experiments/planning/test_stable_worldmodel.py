@@ -1,16 +1,21 @@
 """stable-worldmodel's own solvers and evaluation around our model, where that package is installed (docs/how-to/plan.md
 says how): nothing here needs it otherwise."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import small
 
-swm = pytest.importorskip("stable_worldmodel", reason="stable-worldmodel is not installed: see docs/how-to/plan.md")
-torch = pytest.importorskip("torch")
+if importlib.util.find_spec("stable_worldmodel") is None:
+    pytest.skip("stable-worldmodel is not installed: docs/how-to/plan.md says how", allow_module_level=True)
 
-from experiments.errors import UsageError  # noqa: E402
-from experiments.planning.adapters import CostModel  # noqa: E402
-from world_model import WorldModel  # noqa: E402
+import stable_worldmodel as swm
+import torch
+
+from experiments.errors import UsageError
+from experiments.planning.adapters import CostModel
+from world_model import WorldModel
 
 TASK = "swm/TwoRoom-v1"
 """Needs no simulator's package: a dot, moved by two numbers."""
