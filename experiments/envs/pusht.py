@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,9 @@ INSTALL = "pip install -e '.[plan]'"
 @functools.cache
 def _package():
     try:
-        from gym_pusht.envs import PushTEnv
+        return importlib.import_module("gym_pusht.envs").PushTEnv
     except ImportError as error:
         raise UsageError(f"task '{TASK}' needs gym-pusht: {INSTALL} ({error})") from error
-    return PushTEnv
 
 
 class PushT(PixelSimulator):
@@ -52,7 +52,7 @@ class PushT(PixelSimulator):
             raise UsageError(f"unknown task '{task}': the only one of its suite is {TASK}")
         self._environment = _package()(obs_type="state")
         super().__init__(task, 2, resolution, action_repeat=1, episode_agent_steps=EPISODE_AGENT_STEPS)
-        self._goal: np.ndarray | None = None
+        self._resolution, self._goal = resolution, None
         self._begin(0)
 
     def _begin(self, seed: int) -> None:
@@ -85,11 +85,8 @@ class PushT(PixelSimulator):
 
     def render(self) -> np.ndarray:
         """The picture of this moment, uint8 [resolution, resolution, 3]."""
-        import pygame
-
-        picture = pygame.surfarray.array3d(self._environment._draw()).swapaxes(0, 1)
-        height, width, _ = self.observation_space.shape
-        return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+        picture = importlib.import_module("pygame").surfarray.array3d(self._environment._draw()).swapaxes(0, 1)
+        return np.asarray(Image.fromarray(picture).resize((self._resolution, self._resolution), Image.Resampling.BOX))
 
     def simulator_state(self) -> dict[str, np.ndarray]:
         """Position and velocity of the disc; angle, position, velocity and turning rate of the T: float64 [10]."""
