@@ -46,9 +46,10 @@ FRAMES_CONFIG = dataclasses.replace(
 """As the bundled checkpoint: patches, and all tokens of a frame at once."""
 
 
-def small_frames_model() -> WorldModel:
+def small_frames_model(action_size: int = 3) -> WorldModel:
     """Random weights; the action layer, which begins at zero, is made to matter."""
-    made = WorldModel.init(FRAMES_CONFIG, jax.random.key(0))
+    transformer = dataclasses.replace(FRAMES_CONFIG.transformer, action_size=action_size)
+    made = WorldModel.init(dataclasses.replace(FRAMES_CONFIG, transformer=transformer), jax.random.key(0))
     kernel = made.params.transformer["action_output"]["kernel"]
     kernel[...] = jax.random.normal(jax.random.key(1), kernel.shape)
     return made

@@ -19,6 +19,7 @@ from experiments.benchmarks.hot_paths import HotPath, PathName, Precision, hot_p
 from experiments.data.options import DataOptions
 from experiments.errors import UsageError
 from experiments.training.config import Experiment
+from experiments.weights.bundled import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,9 @@ class BenchOptions:
 
     path: tyro.conf.Positional[PathName | Literal["loop", "loader"]]
     preset: str = "laptop"
+    model: str | None = None
+    """A world model in place of the preset's: a folder, a run, or a bundled checkpoint's name (laptop-metaworld). Its
+    settings are what counts: a time does not depend on weights."""
     batch: int | None = None
     """Rollouts, segments or candidates; default: the preset's, 300 candidates."""
     horizon: int | None = None
@@ -55,8 +59,10 @@ def bench(
     max_batch: int | None = None,
     repeats: int | None = 5,
     size: str | None = None,
+    model: str | None = None,
 ) -> dict[str, Any]:
-    """Compile a hot path and, unless repeats is None, time it; no size given: the preset's.
+    """Compile a hot path and, unless repeats is None, time it; no size given: the preset's. model: a world model by
+    name, whose settings stand in place of the preset's.
 
     compile_seconds: without tracing, never out of the compilation cache. gflop: arithmetic of one run.
     peak_memory_bytes: arguments, results and all between, as the compiler laid them out (None: it does not say).
@@ -66,7 +72,8 @@ def bench(
     """
     check_positive({"batch": batch, "horizon": horizon, "max-batch": max_batch, "repeats": repeats})
     try:
-        path = hot_path(name, experiment, precision, batch, horizon, max_batch, size)
+        config = None if model is None else load_model(model).config
+        path = hot_path(name, experiment, precision, batch, horizon, max_batch, size, config)
         traced = path.trace()
     except ValueError as error:  # from the configurations, which say what does not fit
         raise UsageError(str(error)) from error
@@ -74,7 +81,7 @@ def bench(
     device, gflop = jax.devices()[0], flops(traced) / 1e9
     measured = {
         "bench": name,
-        "preset": path.size or experiment.preset,
+        "preset": model or path.size or experiment.preset,
         "batch": path.batch,
         "horizon": path.horizon,
         "precision": precision,

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from experiments.errors import UsageError
+
 Options = TypeVar("Options")
 
 
@@ -22,6 +24,8 @@ def bench(arguments: Sequence[str], description: str) -> int:
 
     described = f"{description} --preset is one of {', '.join(presets.names())}."
     options = _parse(bench.BenchOptions, "bench", described, arguments)
+    if options.path in ("loader", "loop") and options.model is not None:
+        raise UsageError(f"--model is for the parts of a world model: {options.path} is none")
     if options.path == "loader":
         return _bench_loader(options)
     if options.path == "loop":
@@ -35,6 +39,7 @@ def bench(arguments: Sequence[str], description: str) -> int:
         options.max_batch,
         None if options.compile_only else options.repeats,
         options.size,
+        options.model,
     )
     return _print(measured, bench.as_text(measured), options.json)
 

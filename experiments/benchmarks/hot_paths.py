@@ -64,10 +64,14 @@ def hot_path(
     horizon: int | None,
     max_batch: int | None,
     size: str | None = None,
+    model: WorldModelConfig | None = None,
 ) -> HotPath:
-    """A hot path by name, of a preset in a precision; None: the preset's size. Raises UsageError, ValueError."""
+    """A hot path by name, of a preset in a precision; None: the preset's size. model: a world model of these settings
+    in place of the preset's. Raises UsageError, ValueError."""
     if size is not None and name != "dreamerv3":
         raise UsageError(f"--size is for dreamerv3: the sizes of {name} are the preset's")
+    if model is not None and name in ("dreamerv3", "train-agent"):
+        raise UsageError(f"--model is for the parts of a world model: {name} is none")
     if max_batch is not None and name not in ("rollout", *PLANS):
         raise UsageError(f"--max-batch is for rollouts and plans: {name} is not computed in pieces")
     if name == "dreamerv3":
@@ -81,7 +85,7 @@ def hot_path(
         if horizon is not None or precision != "float32":
             raise UsageError("train-agent has no --horizon and computes in float32")
         return train_agent(mbpo.agent, batch or mbpo.agent.batch, mbpo.resolution)
-    schedule, config = mbpo.model, with_precision(mbpo.world_model, precision)
+    schedule, config = mbpo.model, with_precision(model or mbpo.world_model, precision)
     if name == "rollout":
         pieces = max_batch or schedule.rollout_max_batch
         options = {"temperature": schedule.temperature, "top_k": schedule.top_k, "max_batch": pieces}

@@ -79,7 +79,10 @@ def collect_random(
 
 
 def random_episode(env: Simulator, rng: np.random.Generator, kind: RandomActions) -> Episode:
-    """One episode of random actions."""
+    """One episode of the task's exploring policy, where it has one, and else of random actions of this kind."""
+    explore = env.exploring_policy(rng)
+    if explore is not None:
+        return _play_episode(env, rng, lambda observation_hwc, step: explore())
     actions = kind.draw(rng, env.episode_agent_steps, env.action_space.shape[0]).repeat(kind.hold_agent_steps, axis=0)
     return _play_episode(env, rng, lambda observation_hwc, step: actions[step])
 

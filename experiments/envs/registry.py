@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from experiments.envs import dm_control, gymnasium_pixels, metaworld
+from experiments.envs import dm_control, gymnasium_pixels, metaworld, pusht
 from experiments.envs.camera import Quality
 from experiments.envs.simulator import Simulator, Suite
 from experiments.errors import by_name
 
-SUITES: tuple[Suite, ...] = (metaworld.SUITE, dm_control.SUITE, gymnasium_pixels.SUITE)
+SUITES: tuple[Suite, ...] = (metaworld.SUITE, dm_control.SUITE, gymnasium_pixels.SUITE, pusht.SUITE)
 
 
 def suite_of(task: str) -> Suite:

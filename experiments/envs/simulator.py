@@ -12,6 +12,7 @@ import numpy as np
 
 from agent.episodes import Settable, clip_actions
 from experiments.envs.camera import Quality
+from experiments.errors import UsageError
 
 State = Mapping[str, Any]
 """All that the future of a simulator depends on; whoever saved it need not know what is in it."""
@@ -42,6 +43,16 @@ class Simulator(Settable, Protocol):
     def scripted_policy(self) -> Callable[[], np.ndarray] | None:
         """A policy for one episode that knows how to solve the task: called before each step, it looks at the simulator
         itself and returns an action [A], perhaps out of range. None where there is none."""
+        ...
+
+    def exploring_policy(self, rng: np.random.Generator) -> Callable[[], np.ndarray] | None:
+        """A policy for one episode that makes something happen without a purpose, called as the scripted one is. None
+        where actions drawn blindly do that."""
+        ...
+
+    def set_goal(self, state: State) -> None:
+        """Until the next reset, a step succeeds where this saved state is reached. Raises UsageError where the task
+        cannot say when that is."""
         ...
 
 
@@ -119,3 +130,11 @@ class PixelSimulator(gymnasium.Env, abc.ABC):
     def scripted_policy(self) -> Callable[[], np.ndarray] | None:
         """See Simulator."""
         return None
+
+    def exploring_policy(self, rng: np.random.Generator) -> Callable[[], np.ndarray] | None:
+        """See Simulator."""
+        return None
+
+    def set_goal(self, state: State) -> None:
+        """See Simulator."""
+        raise UsageError(f"{self.task} does not know when a state is reached: choose another kind of goal (--goal)")

@@ -32,7 +32,7 @@ class VP2Model:
         """
         if grad_enabled:
             raise UsageError("this world model gives planners no gradients: use CEM or MPPI")
-        video, actions = _as_frames(batch["video"]), np.asarray(batch["actions"], np.float32)
+        video, actions = _as_frames(batch["video"]), _array(batch["actions"]).astype(np.float32)
         given = self.num_context
         if video.ndim != 5 or video.shape[1] != given or actions.shape[1] < given:
             raise UsageError(
@@ -42,6 +42,9 @@ class VP2Model:
             video, actions[:, given - 1 :], jax.random.key(0), temperature=0.0, max_batch=self.max_batch_size
         )
         return {"rgb": np.concatenate([video[:, 1:], np.asarray(made.frames, np.float32) / 255], axis=1)}
+
+    def close(self) -> None:
+        """VP2 calls it at the end; there is nothing to close."""
 
 
 class CostModel:
@@ -53,12 +56,22 @@ class CostModel:
         self.action_size = model.config.transformer.action_size
 
     def get_cost(self, info_dict: Mapping[str, Any], action_candidates: Any) -> Any:
-        """Costs [B, N] of candidates [B, N, horizon, action_block x A], as a tensor of their kind.
+        """Costs [B, N] of candidates [B, N, horizon, action_block x A], as a tensor of their kind, on their device.
 
         info_dict: `pixels` [B, N, T, H, W, 3] and `goal` the same, channels last or first, uint8 or in [0, 1], the
-        newest last and equal for all N. Actions beyond [-1, 1] are clipped. Raises UsageError for other shapes.
+        newest last and equal for all N; whatever else is in it is not looked at. Where T is smaller than the model's
+        context, as in all of stable-worldmodel's own environments, the first picture stands for those before it.
+        Actions beyond [-1, 1] are clipped. Raises UsageError for other shapes, where there is no goal's picture, and
+        where gradients are asked for.
         """
-        candidates = np.asarray(action_candidates, np.float32)
+        if getattr(action_candidates, "requires_grad", False):
+            raise UsageError("this world model gives solvers no gradients: use CEMSolver, ICEMSolver or MPPISolver")
+        if missing := {"pixels", "goal"} - info_dict.keys():
+            raise UsageError(
+                f"the environment's info lacks {' and '.join(sorted(missing))}: evaluate from a data set, or wrap the "
+                "environment so that info holds a picture of the goal"
+            )
+        candidates = _array(action_candidates).astype(np.float32)
         b, n, horizon, size = candidates.shape
         if size != self.action_block * self.action_size:
             raise UsageError(
@@ -73,7 +86,8 @@ class CostModel:
 
     def _costs(self, info_dict: Mapping[str, Any], index: int, candidates_nfa: np.ndarray) -> np.ndarray:
         """Of one environment, [N]."""
-        frames, goal = (_as_frames(_channels_last(info_dict[name][index][0])) for name in ("pixels", "goal"))
+        side = self.model.config.tokenizer.resolution
+        frames, goal = (_as_frames(_of_size(side, info_dict[name][index][0])) for name in ("pixels", "goal"))
         given = self.model.config.layout.frames_before
         frames = np.concatenate([frames[:1].repeat(max(given - len(frames), 0), axis=0), frames])[-given:]
         n, steps = candidates_nfa.shape[:2]
@@ -82,19 +96,29 @@ class CostModel:
         return costs.costs(Moment(frames, None), planning.goal_of(goal[-1]), candidates_nfa)
 
 
-def _channels_last(frames: Any) -> np.ndarray:
-    """Frames [T, H, W, 3] of these or of [T, 3, H, W]."""
-    frames = np.asarray(frames)
+def _array(values: Any) -> np.ndarray:
+    """An array, or a tensor of PyTorch, wherever it is."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def _of_size(side: int, frames: Any) -> np.ndarray:
+    """Frames [T, side, side, 3] of these or of [T, 3, side, side]. Raises UsageError for other shapes."""
+    frames = _array(frames)
     if frames.ndim == 4 and frames.shape[-1] != 3 and frames.shape[1] == 3:
-        return frames.transpose(0, 2, 3, 1)
+        frames = frames.transpose(0, 2, 3, 1)
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise UsageError(f"pictures {frames.shape}: expected [T, H, W, 3] or [T, 3, H, W] of each environment")
+    if frames.shape[1:3] != (side, side):
+        raise UsageError(
+            f"pictures of {frames.shape[1]} x {frames.shape[2]} pixels: the model sees {side} x {side}, as in "
+            f"World(..., image_shape=({side}, {side}))"
+        )
     return frames
 
 
 def _as_frames(frames: Any) -> np.ndarray:
     """float32 in [0, 1]. Raises UsageError for what is out of it, as normalised pictures are."""
-    frames = np.asarray(frames)
+    frames = _array(frames)
     if frames.dtype == np.uint8:
         return frames.astype(np.float32) / 255
     if frames.min() < 0 or frames.max() > 1:

@@ -21,7 +21,7 @@ from experiments.errors import UsageError, by_name
 from experiments.planning import output
 from experiments.planning.config import METHODS, PRESETS, PlanningProtocol
 from experiments.planning.episodes import PlannedEpisode, Player, play_planned
-from experiments.planning.goals import Task, expert_tasks, picture_tasks
+from experiments.planning.goals import Task, expert_tasks, picture_tasks, recorded_tasks
 from experiments.runs.outputs import check_output
 from experiments.runs.progress import ProgressDisplay
 from experiments.weights.bundled import load_model
@@ -31,6 +31,8 @@ BATCH = 64
 """Candidates in memory at a time."""
 BOUNDS = ("simulator", "copy-last", "random")
 """What stands in a learned model's place."""
+PROTOCOL = ("episodes", "agent_steps", "goal_agent_steps", "seed", "agreement")
+"""Numbers of the protocol that have one, too."""
 SEARCH = {field.name: field for field in dataclasses.fields(PlannerConfig) if field.name != "warm_start"}
 """Settings of the search that have an option of their own."""
 
@@ -48,13 +50,13 @@ def plan(arguments: Sequence[str], description: str) -> int:
     model = _model(options, learned, protocol, resolution)
     truth = _truth(options, protocol, resolution) if protocol.agreement else None
     player = Player(env, model, protocol, truth, perceptual)
-    episodes = _play(player, _tasks(options, env, protocol, resolution))
+    episodes = _play(player, _tasks(env, protocol, resolution))
     about = {
         "task": options.task,
         "model": str(options.model),
         "planner": options.planner,
         "cost": _words(protocol.cost),
-        "goal": str(options.goal),
+        "goal": protocol.goal if protocol.goal != "recorded" else f"recorded, {protocol.goal_agent_steps} ahead",
         "command": shlex.join(["ivideogpt", "plan", *arguments]),
     }
     table = output.rows(episodes, protocol, about)
@@ -76,7 +78,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="laptop", help=f"{', '.join(PRESETS)}; default: laptop")
     parser.add_argument("--planner", default="cem", choices=tuple(METHODS), help="default: cem")
     parser.add_argument(
-        "--goal", default="expert", help="expert: the last picture of the scripted policy; or a picture's file"
+        "--goal",
+        help="expert: the last picture of the scripted policy; recorded: what an episode of the exploring "
+        "policy came to some steps later; or a picture's file; default: the preset's",
     )
     parser.add_argument(
         "--cost", nargs="+", default=["pixels"], metavar="NAME[=WEIGHT]",
@@ -89,7 +93,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--render-quality", default="fast", choices=get_args(Quality), help="default: fast")
     parser.add_argument("--videos", type=int, default=6, help="of the first episodes; default: 6")
     parser.add_argument("--batch", type=int, default=BATCH, help=f"candidates in memory at a time; default: {BATCH}")
-    for name in ("episodes", "agent_steps", "seed", "agreement"):
+    for name in PROTOCOL:
         parser.add_argument(_option(name), type=int, help=_HELP.get(name, "default: the preset's"))
     for name in SEARCH:
         parser.add_argument(_option(name), type=_number, help=_HELP.get(name, "default: the preset's"))
@@ -98,6 +102,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
 
 _HELP = {
     "agreement": "random candidates of each plan that are tried in the simulator, too, to compare costs; default: none",
+    "goal_agent_steps": "how far ahead a recorded goal is; default: the preset's",
     "agent_steps": "an episode's, at most; default: the preset's",
     "horizon": "planned actions; default: the preset's",
     "execute": "planned actions carried out before the next plan; default: the preset's",
@@ -127,7 +132,7 @@ def _protocol(options: argparse.Namespace) -> PlanningProtocol:
     try:
         planner = dataclasses.replace(METHODS[options.planner](preset.planner), **_typed(options, SEARCH))
         cost = Cost(tuple(_weight(each) for each in options.cost), options.over)
-        rest = _typed(options, ("episodes", "agent_steps", "seed", "agreement"))
+        rest = _typed(options, (*PROTOCOL, "goal"))
         return dataclasses.replace(preset, planner=planner, cost=cost, **rest)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -172,10 +177,14 @@ def _truth(options: argparse.Namespace, protocol: PlanningProtocol, resolution: 
     return planning.SimulatorFutures(simulator, protocol.planner, Cost(over=protocol.cost.over))
 
 
-def _tasks(options: argparse.Namespace, env: Simulator, protocol: PlanningProtocol, resolution: int) -> list[Task]:
-    if options.goal == "expert":
-        return list(expert_tasks(env, protocol.episodes, protocol.seed))
-    return list(picture_tasks(pathlib.Path(options.goal), resolution, protocol.episodes, protocol.seed))
+def _tasks(env: Simulator, protocol: PlanningProtocol, resolution: int) -> list[Task]:
+    episodes, seed = protocol.episodes, protocol.seed
+    if protocol.goal == "expert":
+        return list(expert_tasks(env, episodes, seed))
+    if protocol.goal == "recorded":
+        limit = min(protocol.agent_steps, env.episode_agent_steps)
+        return list(recorded_tasks(env, episodes, seed, protocol.goal_agent_steps, limit))
+    return list(picture_tasks(pathlib.Path(protocol.goal), resolution, episodes, seed))
 
 
 def _play(player: Player, tasks: Sequence[Task]) -> list[PlannedEpisode]:

@@ -99,7 +99,7 @@ def _play_episode(player: Player, task: Task) -> Iterator[int | PlannedEpisode]:
     env, config = player.env, player.protocol.planner
     goal = planning.goal_of(task.goal_hwc, player.perceptual)
     limit = player.limit
-    frames, success = [env.reset(seed=task.seed)[0]], False
+    frames, success = [task.begin(env)], False
     proposal = planning.begin(config, player.action_size)
     plans: list[PlanTaken] = []
     executed: list[int] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from experiments.envs.simulator import Simulator
+from experiments.envs.simulator import Simulator, State
 from experiments.errors import UsageError
 
 TRIES = 10
@@ -23,6 +23,16 @@ class Task:
     number: int
     seed: int
     goal_hwc: np.ndarray  # uint8
+    start: State | None = None
+    """Where the episode begins, and what it is to reach; None: where the seed puts it, and what the task is about."""
+
+    def begin(self, env: Simulator) -> np.ndarray:
+        """Set the simulator to the start; its picture."""
+        frame, _ = env.reset(seed=self.seed)
+        if self.start is None:
+            return frame
+        env.restore_state(self.start)
+        return env.render()
 
 
 def expert_tasks(env: Simulator, episodes: int, seed: int) -> Iterator[Task]:
@@ -39,6 +49,35 @@ def expert_tasks(env: Simulator, episodes: int, seed: int) -> Iterator[Task]:
                 break
         else:
             raise UsageError(f"the scripted policy of {env.task} failed {TRIES} times in a row: give a picture as goal")
+
+
+def recorded_tasks(env: Simulator, episodes: int, seed: int, ahead: int, agent_steps: int) -> Iterator[Task]:
+    """A moment of an episode of the exploring policy, and what that came to `ahead` agent steps later.
+
+    Moments are drawn so that `agent_steps` can follow. Raises UsageError where the task has no such policy, or does not
+    know when a state is reached.
+    """
+    last = env.episode_agent_steps - max(ahead, agent_steps)
+    if last < 0:
+        raise UsageError(
+            f"an episode of {env.task} has {env.episode_agent_steps} agent steps: no goal is {ahead} ahead in it"
+        )
+    for number in range(episodes):
+        rng = np.random.default_rng([seed, number])
+        start = int(rng.integers(2**31))
+        env.reset(seed=start)
+        explore = env.exploring_policy(rng)
+        if explore is None:
+            raise UsageError(f"{env.task} has no exploring policy, whose episodes would give goals: --goal expert")
+        for _ in range(int(rng.integers(last + 1))):
+            env.advance(explore())
+        moment = env.save_state()
+        for _ in range(ahead):
+            env.advance(explore())
+        goal, goal_hwc = env.save_state(), env.render()
+        env.restore_state(moment)
+        env.set_goal(goal)
+        yield Task(number, start, goal_hwc, env.save_state())
 
 
 def picture_tasks(path: pathlib.Path, resolution: int, episodes: int, seed: int) -> Iterator[Task]:

@@ -13,6 +13,7 @@ from experiments.benchmarks import bench, loader_speed
 from experiments.benchmarks.flops import flops
 from experiments.benchmarks.hot_paths import hot_path
 from experiments.training import presets
+from experiments.weights.bundled import load_model
 from world_model import imagination
 
 DEBUG = presets.get("debug")
@@ -50,6 +51,12 @@ def test_every_hot_path_runs_and_prints_one_json_object(monkeypatch, ivideogpt, 
     assert measured["share"] == pytest.approx(measured["gflop"] / measured["seconds"] / measured["peak_gflops"])
 
 
+def test_a_model_by_name_is_timed_in_place_of_the_presets():
+    bundled = load_model("laptop-metaworld").config
+    path = hot_path("plan", DEBUG, "float32", 3, None, None, model=bundled)
+    assert path.static[0].config == bundled != DEBUG.algorithm.world_model
+
+
 @pytest.mark.slow
 def test_compiling_only_times_nothing_and_is_told_in_a_line(ivideogpt):
     options = ("--preset", "debug", "--batch", "3", "--horizon", "2", "--max-batch", "2", "--precision", "bfloat16")
@@ -68,6 +75,12 @@ def test_compiling_only_times_nothing_and_is_told_in_a_line(ivideogpt):
         (("rollout", "--preset", "debug", "--horizon", "9999"), "the longest horizon that fits is"),
         (("tokenize", "--preset", "debug", "--max-batch", "2"), "--max-batch is for rollouts"),
         (("train-agent", "--preset", "debug", "--horizon", "2"), "train-agent has no --horizon"),
+        (
+            ("train-agent", "--preset", "debug", "--model", "laptop-metaworld"),
+            "--model is for the parts of a world model",
+        ),
+        (("loop", "--preset", "debug", "--model", "laptop-metaworld"), "--model is for the parts of a world model"),
+        (("plan", "--preset", "debug", "--model", "laptop-metawold"), "laptop-metawold"),
         (("loop", "--preset", "debug", "--repeats", "0"), "--repeats 0: expected at least 1"),
         (("loader", "--preset", "debug", "--data", "nowhere", "--repeats", "0"), "--repeats 0: expected at least 1"),
         (("loader", "--preset", "debug"), "either --data FOLDER... or --mixture ROOT"),

@@ -11,6 +11,8 @@ from PIL import Image
 
 from experiments.envs import registry as simulators
 from experiments.envs.simulator import PixelSimulator, Suite
+from experiments.errors import UsageError
+from experiments.planning.goals import recorded_tasks
 from experiments.reports.statistics import bounds_of_mean
 
 
@@ -21,11 +23,13 @@ class Pusher(PixelSimulator):
         super().__init__(task, action_size=3, resolution=resolution, action_repeat=1, episode_agent_steps=12)
 
     def _begin(self, seed):
-        self.at = np.array([3.0, 3.0 + seed % 8]) * self.observation_space.shape[0] / 16
+        self.at, self.goal = np.array([3.0, 3.0 + seed % 8]) * self.observation_space.shape[0] / 16, None
 
     def _advance(self, action, last):
         side = self.observation_space.shape[0]
         self.at = np.clip(self.at + side / 8 * action[:2], 0, side - 1)
+        if self.goal is not None:
+            return 0.0, bool(np.abs(self.at - self.goal).max() < side / 16)
         return 0.0, bool(self.at[0] > 0.7 * side)
 
     def render(self):
@@ -37,10 +41,16 @@ class Pusher(PixelSimulator):
         return lambda: np.array([1.0, 0.0, 0.0])
 
     def save_state(self):
-        return {"at": self.at.copy(), "agent_steps": self._agent_steps}
+        return {"at": self.at.copy(), "goal": self.goal, "agent_steps": self._agent_steps}
 
     def restore_state(self, state):
-        self.at, self._agent_steps = state["at"].copy(), state["agent_steps"]
+        self.at, self.goal, self._agent_steps = state["at"].copy(), state["goal"], state["agent_steps"]
+
+    def exploring_policy(self, rng):
+        return lambda: rng.uniform(-1, 1, 3)
+
+    def set_goal(self, state):
+        self.goal = state["at"].copy()
 
 
 @pytest.fixture
@@ -96,6 +106,28 @@ def test_the_same_words_come_to_the_same(ivideogpt, pusher, tmp_path):
         assert ivideogpt("plan", *typed, "--out", tmp_path / name).code == 0
         tables.append([{**row, "seconds_each_plan": "", "command": ""} for row in read(tmp_path / name)[1]])
     assert tables[0] == tables[1]
+
+
+def test_a_state_that_an_episode_came_to_may_be_the_goal(ivideogpt, pusher, tmp_path):
+    typed = ["--task", "push/right", "--model", "simulator", "--preset", "pusht-laptop", "--episodes", 3]
+    typed += ["--goal-agent-steps", 4, "--agent-steps", 6, "--samples", 24, "--horizon", 2, "--videos", 0]
+    assert ivideogpt("plan", *typed, "--out", tmp_path / "out").code == 0
+    found, rows = read(tmp_path / "out")
+    assert found["goal"] == rows[0]["goal"] == "recorded, 4 ahead"
+    assert found["successes"] >= 2 and all(int(row["agent_steps"]) <= 6 for row in rows)
+    assert len({row["goal_error_start"] for row in rows}) == 3
+    beyond = ivideogpt("plan", *typed, "--goal-agent-steps", 13, "--out", tmp_path / "beyond")
+    assert "an episode of push/right has 12 agent steps: no goal is 13 ahead in it" in beyond.sentence
+
+
+def test_where_no_state_can_be_a_goal_that_is_said(pusher, monkeypatch):
+    env = Pusher("push/right", resolution=16)
+    monkeypatch.setattr(Pusher, "set_goal", PixelSimulator.set_goal)
+    with pytest.raises(UsageError, match="push/right does not know when a state is reached"):
+        list(recorded_tasks(env, 1, 0, 2, 2))
+    monkeypatch.setattr(Pusher, "exploring_policy", PixelSimulator.exploring_policy)
+    with pytest.raises(UsageError, match="push/right has no exploring policy"):
+        list(recorded_tasks(env, 1, 0, 2, 2))
 
 
 def test_a_picture_may_be_the_goal_if_it_fits(ivideogpt, pusher, tmp_path):

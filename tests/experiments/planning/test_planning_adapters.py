@@ -1,4 +1,5 @@
-"""The calls that VP2 and stable-worldmodel make of a model. Tensors are stood in for by arrays with `new_tensor`."""
+"""The calls that VP2 and stable-worldmodel make of a model, in the shapes that were seen when their own planners made
+them. Tensors are stood in for by arrays with `new_tensor`."""
 
 import jax
 import numpy as np
@@ -14,10 +15,21 @@ FRAMES, GOAL = (rng.integers(256, size=(n, 16, 16, 3), dtype=np.uint8) for n in 
 
 
 class Tensor(np.ndarray):
-    """What the adapter asks of a tensor."""
+    """What the adapter asks of a tensor, which may be on another device."""
+
+    requires_grad = False
 
     def new_tensor(self, values):
         return np.asarray(values).view(Tensor)
+
+    def detach(self):
+        return self
+
+    cpu = detach
+
+
+def array_of(kind, *shape):
+    return np.zeros(shape, kind).view(Tensor)
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +38,17 @@ def model():
 
 
 def test_vp2_gets_a_frame_after_each_action_the_given_ones_as_they_are(model):
-    video = np.repeat(FRAMES[None] / 255, 3, axis=0).astype(np.float32)
-    actions = rng.uniform(-1, 1, (3, 4, 3))  # one between the given frames, three to plan
-    rgb = VP2Model(model)({"video": video, "actions": actions, "state_obs": None})["rgb"]
-    assert rgb.shape == (3, 4, 16, 16, 3) and rgb.dtype == np.float32 and 0 <= rgb.min() and rgb.max() <= 1
-    np.testing.assert_array_equal(rgb[:, 0], video[:, 1])
-    made = model.rollout(video, actions[:, 1:].astype(np.float32), jax.random.key(0), temperature=0.0)
+    video = np.repeat(FRAMES[None] / 255, 20, axis=0)  # float64, as VP2's CEM gives it
+    actions = rng.uniform(-1, 1, (20, 5, 3))  # one between the given frames, four to plan
+    rgb = VP2Model(model)({"video": video, "actions": actions, "state_obs": np.zeros((2, 4))}, grad_enabled=False)[
+        "rgb"
+    ]
+    assert type(rgb) is np.ndarray and rgb.dtype == np.float32 and 0 <= rgb.min() and rgb.max() <= 1
+    assert rgb.shape == (20, 5, 16, 16, 3)
+    np.testing.assert_array_equal(rgb[:, 0], video[:, 1].astype(np.float32))
+    made = model.rollout(
+        video.astype(np.float32), actions[:, 1:].astype(np.float32), jax.random.key(0), temperature=0.0
+    )
     np.testing.assert_allclose(255 * rgb[:, 1:], made.frames, atol=1e-3)
 
 
@@ -59,26 +76,38 @@ def test_costs_are_those_of_the_planner_whatever_the_order_of_channels(model, ch
     np.testing.assert_allclose(costs[1], error, rtol=0.02)
 
 
-def test_pictures_that_are_normalised_or_actions_of_another_size_are_refused(model):
-    info = {"pixels": np.full((1, 2, 1, 16, 16, 3), -1.5), "goal": np.zeros((1, 2, 1, 16, 16, 3))}
-    with pytest.raises(UsageError, match="unnormalised"):
-        CostModel(model).get_cost(info, np.zeros((1, 2, 2, 3)).view(Tensor))
-    with pytest.raises(UsageError, match=r"actions of 3 numbers: expected 3 x 2"):
-        CostModel(model, action_block=2).get_cost(info, np.zeros((1, 2, 2, 3)).view(Tensor))
+def test_stable_worldmodels_call_from_its_evaluation_is_answered_in_its_shapes(model):
+    """With one picture of the present, a list among the tensors, and much that is not looked at."""
+    info = {"pixels": array_of(np.uint8, 1, 5, 1, 16, 16, 3), "goal": array_of(np.uint8, 1, 5, 1, 16, 16, 3)}
+    info["goal"] += 90
+    others = {"state": (1, 5, 1, 2), "goal_state": (1, 5, 1, 2), "action": (1, 5, 1, 3), "reward": (1, 5, 1)}
+    info |= {name: array_of(np.float32, *shape) for name, shape in others.items()} | {"env_name": ["one"]}
+    info |= {"terminated": array_of(bool, 1, 5, 1), "step_idx": array_of(np.int64, 1, 5, 1)}
+    candidates = rng.normal(size=(1, 5, 2, 3)).astype(np.float32).view(Tensor)
+    for name in ("get_cost", "criterion"):
+        costs = getattr(CostModel(model), name)(info, candidates)
+        assert isinstance(costs, Tensor) and costs.shape == (1, 5) and costs.std() > 0
 
 
-def test_stable_worldmodels_own_cem_lowers_the_cost(model):
-    """Only where that package is installed, which the project does not need."""
-    swm, torch = pytest.importorskip("stable_worldmodel"), pytest.importorskip("torch")
-    import gymnasium
+@pytest.mark.parametrize(
+    ("info", "size", "said"),
+    [
+        ({"pixels": np.full((1, 2, 1, 16, 16, 3), -1.5)}, 6, "unnormalised"),
+        ({}, 3, r"actions of 3 numbers: expected 3 x 2"),
+        ({"pixels": np.zeros((1, 2, 1, 224, 224, 3))}, 6, r"224 x 224 pixels: the model sees 16 x 16, as in World"),
+        ({"goal": np.zeros((1, 2, 16, 16))}, 6, r"pictures \(16, 16\): expected \[T, H, W, 3\]"),
+    ],
+)
+def test_stable_worldmodel_is_told_what_does_not_fit(model, info, size, said):
+    fits = dict.fromkeys(("pixels", "goal"), np.zeros((1, 2, 1, 16, 16, 3)))
+    with pytest.raises(UsageError, match=said):
+        CostModel(model, action_block=2).get_cost(fits | info, array_of(np.float32, 1, 2, 2, size))
 
-    solver = swm.solver.CEMSolver(CostModel(model), num_samples=24, n_steps=4, topk=4)
-    space = gymnasium.spaces.Box(-1, 1, (2, 3), np.float32)
-    config = swm.PlanConfig(horizon=2, receding_horizon=1, action_block=1)
-    solver.configure(action_space=space, n_envs=2, config=config)
-    info = {name: torch.from_numpy(np.stack([x, x])) for name, x in {"pixels": FRAMES, "goal": GOAL}.items()}
-    found = solver.solve(info)
-    assert found["actions"].shape == (2, 2, 3)
-    still = CostModel(model).get_cost({k: v[:, None] for k, v in info.items()}, torch.zeros(2, 1, 2, 3))
-    planned = CostModel(model).get_cost({k: v[:, None] for k, v in info.items()}, found["actions"][:, None])
-    assert (planned < still).all()
+
+def test_stable_worldmodel_is_told_that_a_goal_is_missing_or_gradients_are(model):
+    candidates = array_of(np.float32, 1, 2, 2, 3)
+    with pytest.raises(UsageError, match="info lacks goal: evaluate from a data set"):
+        CostModel(model).get_cost({"pixels": None}, candidates)
+    candidates.requires_grad = True
+    with pytest.raises(UsageError, match="gives solvers no gradients: use CEMSolver"):
+        CostModel(model).get_cost({}, candidates)
