@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +21,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from experiments.errors import UsageError
+from experiments.runs.ray_engine import connected
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import DONE, FAILED, FINAL, STOPPED, WAITING, Standing, SweepFolder, Trial
 from experiments.sweeps.process import POLL_SECONDS, Job, MetricReader, TrialProcess
@@ -91,20 +90,15 @@ def _run_once(session: Session, address: str | None) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
-        ) from error
-    for number, handler in noticed.items():  # Ray's own would end this process at once
-        signal.signal(number, handler)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(connected(address=address or "local", include_dashboard=False))
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
+            ) from error
         yield
-    finally:
-        ray.shutdown()
 
 
 def _resources(sweep: Sweep) -> dict[str, float]:

@@ -13,8 +13,9 @@ from experiments import cli
 from experiments.data.convert import convert
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions, EpisodeRef, Source
-from experiments.data.ray_tasks import RETRIES, read_in_tasks
+from experiments.data.ray_tasks import read_in_tasks
 from experiments.data.writer import StoreWriter
+from experiments.runs.ray_engine import RETRIES
 
 
 class WorkerCrashedError(Exception):
