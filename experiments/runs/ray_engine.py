@@ -33,6 +33,7 @@ def check_ray() -> None:
 def connected(**options: Any) -> Iterator[Any]:
     """Ray, joined or begun by `ray.init` with these options, and left in the end."""
     import ray
+    import ray.util.scheduling_strategies
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -71,7 +72,7 @@ class RayTasks:
         self.ray, self.workers, self._device = ray, workers, device
 
     def task(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Begins `function` with its arguments, of which one may be `ray.put` anywhere; gives what `result` takes."""
+        """Begins `function` with its arguments, and gives what `result` takes."""
 
         @functools.wraps(function)
         def guarded(*arguments: Any) -> Any:
@@ -91,6 +92,13 @@ class RayTasks:
         if isinstance(found, _Raised):
             raise found.error
         return found
+
+    def actor(self, kind: Callable[..., Any]) -> Callable[..., Any]:
+        """Makes an object that tasks can ask; it lives where this process does, and as long."""
+        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self.ray.get_runtime_context().get_node_id(), soft=False
+        )
+        return self.ray.remote(num_cpus=0, scheduling_strategy=here)(kind).remote
 
     def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
         """As the built-in: the results in their order. The function, with all that it holds, travels once."""

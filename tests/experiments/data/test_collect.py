@@ -1,8 +1,5 @@
 """Data sets of Meta-World that are played here: what an episode depends on, and that nothing is played twice."""
 
-import queue
-import threading
-
 import numpy as np
 import pytest
 
@@ -84,14 +81,13 @@ class Knob(PixelSimulator):
 
 def test_a_task_without_a_scripted_policy_has_random_episodes_alone_and_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(collect, "make_simulator", lambda *_: Knob())
-    told: queue.Queue[collect.Tally] = queue.Queue()
-    said = collect._collect(collect.TaskSet("knob", tmp_path / "knob", Collection(2, 1, 2)), told)
+    board = collect.SharedBoard()
+    said = collect.collect_set(collect.TaskSet("knob", tmp_path / "knob", Collection(2, 1, 2)), board)
     assert said.splitlines()[0] == "knob has no scripted policy: its scripted and noisy episodes are left out"
     assert Store(tmp_path / "knob").names == ["knob-random-0000", "knob-random-0001"]
-    tallies = [told.get() for _ in range(told.qsize())]
-    assert (sum(each.done for each in tallies), sum(each.left_out for each in tallies)) == (2, 3)
+    assert board.take() == [collect.Tally("knob", done, 2) for done in (1, 2)]
     with pytest.raises(DataError, match="knob: none of the episodes that were asked for can be played"):
-        collect._collect(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), told)
+        collect.collect_set(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), board)
 
 
 def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_path, monkeypatch):
@@ -104,12 +100,12 @@ def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_p
             super()._begin(seed)
 
     monkeypatch.setattr(collect, "make_simulator", lambda *_: Counted())
-    one, asked = collect.TaskSet("knob", tmp_path / "knob", Collection(0, 0, 3)), threading.Event()
-    asked.set()
+    one, board = collect.TaskSet("knob", tmp_path / "knob", Collection(0, 0, 3)), collect.SharedBoard()
+    board.ask_to_end()
     with pytest.raises(Preempted):
-        collect._collect(one, queue.Queue(), asked)
+        collect.collect_set(one, board)
     assert len(played) == 1
-    assert "3 episodes with 1 number an action and rewards, 0 skipped" in collect._collect(one, queue.Queue())
+    assert "3 episodes with 1 number an action and rewards, 0 skipped" in collect.collect_set(one, collect.SharedBoard())
     assert len(played) == len(set(played)) == 3
 
 

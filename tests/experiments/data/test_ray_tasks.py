@@ -69,7 +69,8 @@ class Died(BaseException):
 @pytest.fixture
 def ray(monkeypatch):
     stand_in = InProcessRay()
-    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    for name in ("ray", "ray.util", "ray.util.scheduling_strategies"):
+        monkeypatch.setitem(sys.modules, name, stand_in)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = signal.getsignal(signal.SIGTERM)
     yield stand_in
