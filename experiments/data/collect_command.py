@@ -42,8 +42,8 @@ class CollectOptions:
     workers: int = os.cpu_count() or 1
     """Processes, or Ray tasks, that play at the same time."""
     engine: Literal["processes", "ray"] = "processes"
-    """What plays. ray: a task for each of `tasks`, on this machine or on the cluster that RAY_ADDRESS names, whose machines
-    see the same folders; again where a worker dies."""
+    """What plays. ray: a Ray task for each of `tasks`, on this machine or on the cluster that RAY_ADDRESS names, whose
+    machines see the same folders; again where a worker dies."""
 
     def __post_init__(self):
         require_at_least(1, self, "resolution", "workers")

@@ -11,7 +11,7 @@ from experiments.data.convert import describe_error
 from experiments.data.converters.source import EpisodeRef
 from experiments.data.recording import DataError, Recording
 from experiments.errors import UsageError
-from experiments.runs.ray_engine import RayTasks, WorkerDiedError, ray_tasks
+from experiments.runs.ray_engine import WorkerDiedError, ray_tasks
 
 Result = Recording | DataError | UsageError
 
@@ -34,7 +34,9 @@ def read_in_tasks(
                     return [DataError(str(error))]
                 return [result for episode in unread for result in results([episode], begin([episode]))]
 
-        def take(part: Sequence[EpisodeRef], unread: Sequence[EpisodeRef], begun: Any):
+        def take(
+            part: Sequence[EpisodeRef], unread: Sequence[EpisodeRef], begun: Any
+        ) -> Iterator[tuple[EpisodeRef, Callable[[], Recording]]]:
             found = results(unread, begun) if unread else []
             by_name = dict(zip([episode.name for episode in unread], found, strict=True))
             for episode in part:

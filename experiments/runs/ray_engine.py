@@ -17,7 +17,8 @@ from experiments.runs.preemption import Preempted
 
 RETRIES = 3
 """How often a task begins again whose worker died."""
-ItemT, ResultT = TypeVar("ItemT"), TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 class WorkerDiedError(UserError, RuntimeError):
@@ -33,7 +34,6 @@ def check_ray() -> None:
 def connected(**options: Any) -> Iterator[Any]:
     """Ray, joined or begun by `ray.init` with these options, and left in the end."""
     import ray
-    import ray.util.scheduling_strategies
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -95,9 +95,9 @@ class RayTasks:
 
     def actor(self, kind: Callable[..., Any]) -> Callable[..., Any]:
         """Makes an object that tasks can ask; it lives where this process does, and as long."""
-        here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-            self.ray.get_runtime_context().get_node_id(), soft=False
-        )
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         return self.ray.remote(num_cpus=0, scheduling_strategy=here)(kind).remote
 
     def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> Iterator[ResultT]:
