@@ -60,6 +60,12 @@ mutations: $(STAMP)
 docs: $(STAMP)
 	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
+# The page of results as Markdown, its tables made from experiments/results: docs/_build/results.md.
+.PHONY: results
+results: $(STAMP)
+	mkdir -p docs/_build
+	$(VENV)/bin/python docs/_ext/results.py > docs/_build/results.md
+
 $(PARITY)/installed: tests/parity/requirements.txt tests/parity/requirements-no-deps.txt
 	test -x $(PARITY)/bin/python || $(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet -r $<

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import signal
+import sys
+import types
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,6 +21,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 import jax
 import numpy as np
 import pytest
+from in_process_ray import InProcessRay
 from jax.extend import core
 
 from agent.replay import Episode
@@ -88,3 +92,18 @@ def dtypes_in():
         return of_jaxpr(traced.jaxpr.jaxpr, name)
 
     return of_program
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray is not there; what stands in for it runs tasks in this process."""
+    stand_in, strategies = InProcessRay(), types.ModuleType("ray.util.scheduling_strategies")
+    strategies.__dict__["NodeAffinitySchedulingStrategy"] = lambda node, soft: node
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    monkeypatch.setitem(sys.modules, "ray.util", types.ModuleType("ray.util"))
+    monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", strategies)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield stand_in
+    assert signal.getsignal(signal.SIGTERM) == before  # the work still hears of a request to end
+    signal.signal(signal.SIGTERM, before)

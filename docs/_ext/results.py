@@ -1,9 +1,13 @@
-"""Tables of the results page, from the CSV files in experiments/results that hold every evaluation."""
+"""Tables of the results page, from the CSV files in experiments/results that hold every evaluation.
+
+As a program, for `make results`: prints the page as Markdown with its tables.
+"""
 
 from __future__ import annotations
 
 import csv
 import pathlib
+import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 
@@ -23,6 +27,18 @@ def make(words: str) -> str:
     """`KIND TABLE...`: one Markdown table."""
     kind, *tables = words.split()
     return KINDS[kind]([row for table in tables for row in read(table)])
+
+
+def sources(rows: list[Row]) -> str:
+    """Of every file: how many runs it holds, the command of the first one, and the commits."""
+    lines = []
+    for path in sorted(FOLDER.glob("*.csv")):
+        found = read(path.stem)
+        commits = dict.fromkeys(row["commit"].partition("+")[0][:8] for row in found if row.get("commit"))
+        runs = {(row.get("command"), row.get("commit")) for row in found}
+        said = ", ".join(f"`{commit}`" for commit in list(commits)[:4]) + (" ..." if len(commits) > 4 else "")
+        lines.append([f"`{path.name}`", str(len(runs)), f"`{found[0]['command']}`", said or "not kept"])
+    return _table(("file", "commands", "the first one", "commits"), lines)
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -227,4 +243,11 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "training-errors": training_errors,
     "horizons": horizons,
     "planning": planning,
+    "sources": sources,
 }
+
+MARK = re.compile(r"^<!-- generated: results (.*?) -->$", re.MULTILINE)
+
+if __name__ == "__main__":
+    page = FOLDER.parents[1] / "docs" / "results.md"
+    print(MARK.sub(lambda mark: make(mark[1]), page.read_text(encoding="utf-8")))

@@ -6,11 +6,11 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from experiments.data.collect import Made, TaskSet, collect_sets
+from experiments.data.collect import Made, TaskSet, collect_sets, in_processes, in_ray_tasks
 from experiments.data.converters.played import Collection
 from experiments.envs import rendering
 from experiments.envs.camera import Quality
@@ -19,6 +19,7 @@ from experiments.envs.registry import SUITES, get_suite, make_simulator
 from experiments.runs.outputs import check_output
 from experiments.runs.preemption import stop_request
 from experiments.runs.progress import ProgressDisplay, counted
+from experiments.runs.ray_engine import check_ray
 from experiments.runs.settings import parse_options
 from tokenizer.limits import require_at_least
 
@@ -39,7 +40,10 @@ class CollectOptions:
     render_quality: Quality = "fast"
     resolution: int = 64
     workers: int = os.cpu_count() or 1
-    """Processes that play at the same time."""
+    """Processes, or Ray tasks, that play at the same time."""
+    engine: Literal["processes", "ray"] = "processes"
+    """What plays. ray: a Ray task for each of `tasks`, on this machine or on the cluster that RAY_ADDRESS names, whose
+    machines see the same folders; again where a worker dies."""
 
     def __post_init__(self):
         require_at_least(1, self, "resolution", "workers")
@@ -48,6 +52,8 @@ class CollectOptions:
 def collect_data(arguments: Sequence[str], description: str) -> int:
     """Play, with progress, and say what was made."""
     options = parse_options(CollectOptions, "ivideogpt collect-data", description, arguments)
+    if options.engine == "ray":
+        check_ray()
     check_output(options.out, folder=True)
     rendering.choose_backend()
     quality, resolution = options.render_quality, options.resolution
@@ -58,8 +64,9 @@ def collect_data(arguments: Sequence[str], description: str) -> int:
     sets = [
         TaskSet(task, options.out / task.replace("/", "-"), options.collection, quality, resolution) for task in tasks
     ]
+    players = in_ray_tasks if options.engine == "ray" else in_processes
     with stop_request() as stop, ProgressDisplay() as display:
-        for event in collect_sets(sets, options.workers, stop):
+        for event in collect_sets(sets, options.workers, stop, players):
             if isinstance(event, Made):
                 display.message(event.said)
             else:

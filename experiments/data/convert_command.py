@@ -14,12 +14,13 @@ from experiments.data import held_out
 from experiments.data.convert import convert, describe, describe_damage, select_episodes, verify
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions
-from experiments.data.ray_tasks import check_ray, read_in_tasks
+from experiments.data.ray_tasks import read_in_tasks
 from experiments.data.shards import HELD_OUT
 from experiments.data.writer import StoreWriter
 from experiments.runs.outputs import check_output
 from experiments.runs.preemption import stop_request
 from experiments.runs.progress import ProgressDisplay, counted
+from experiments.runs.ray_engine import check_ray
 
 
 def convert_data(arguments: Sequence[str], description: str) -> int:

@@ -1,12 +1,9 @@
-"""Reading a source in Ray tasks, on this machine or on a cluster: one for each file that episodes share."""
+"""Reading a source in Ray tasks: one for each file that episodes share."""
 
 from __future__ import annotations
 
 import collections
 import itertools
-import logging
-import os
-import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,18 +11,9 @@ from experiments.data.convert import describe_error
 from experiments.data.converters.source import EpisodeRef
 from experiments.data.recording import DataError, Recording
 from experiments.errors import UsageError
-from experiments.runs.packages import check_installed
+from experiments.runs.ray_engine import WorkerDiedError, ray_tasks
 
-RETRIES = 3
-"""How often a task begins again whose worker died."""
 Result = Recording | DataError | UsageError
-Tasks = Callable[[Sequence[EpisodeRef]], Any]
-"""Begins to read episodes; gives what `ray.get` waits for: a list of Result."""
-
-
-def check_ray() -> None:
-    """Raise UsageError where Ray is missing."""
-    check_installed("ray", "--engine ray", "sweep")
 
 
 def read_in_tasks(
@@ -35,52 +23,33 @@ def read_in_tasks(
 
     A file whose task dies again and again is read episode by episode, and an episode of which that is true is broken.
     """
-    import ray
+    with ray_tasks(workers) as tasks:
+        begin, waiting = tasks.task(read_all), collections.deque()
 
-    tasks = _begin(ray, workers)
-    waiting = collections.deque()
-    try:
+        def results(unread: Sequence[EpisodeRef], begun: Any) -> list[Result]:
+            try:
+                return tasks.result(begun)
+            except WorkerDiedError as error:
+                if len(unread) == 1:
+                    return [DataError(str(error))]
+                return [result for episode in unread for result in results([episode], begin([episode]))]
+
+        def take(
+            part: Sequence[EpisodeRef], unread: Sequence[EpisodeRef], begun: Any
+        ) -> Iterator[tuple[EpisodeRef, Callable[[], Recording]]]:
+            found = results(unread, begun) if unread else []
+            by_name = dict(zip([episode.name for episode in unread], found, strict=True))
+            for episode in part:
+                yield episode, lambda result=by_name.get(episode.name): _give(result)
+
         for _, group in itertools.groupby(episodes, key=lambda episode: episode.shard or episode.name):
             part = list(group)
             unread = [episode for episode in part if episode.name not in done]
-            waiting.append((part, unread, tasks(unread) if unread else None))
+            waiting.append((part, unread, begin(unread) if unread else None))
             if len(waiting) >= workers:
-                yield from _wait(ray, tasks, *waiting.popleft())
+                yield from take(*waiting.popleft())
         while waiting:
-            yield from _wait(ray, tasks, *waiting.popleft())
-    finally:
-        ray.shutdown()
-
-
-def _begin(ray: Any, workers: int) -> Tasks:
-    """Join the cluster that RAY_ADDRESS names, or begin one of so many workers here."""
-    # Without an address Ray would join whatever else happens to run on this machine.
-    own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    joined = {"address": os.environ["RAY_ADDRESS"]} if "RAY_ADDRESS" in os.environ else own
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **joined)
-    for number, handler in handlers.items():  # Ray's own would end the process without a word to the conversion
-        signal.signal(number, handler)
-    return ray.remote(max_retries=RETRIES, num_cpus=1)(read_all).remote
-
-
-def _wait(
-    ray: Any, tasks: Tasks, part: Sequence[EpisodeRef], unread: Sequence[EpisodeRef], begun: Any
-) -> Iterator[tuple[EpisodeRef, Callable[[], Recording]]]:
-    results = dict(zip([episode.name for episode in unread], _results(ray, tasks, unread, begun), strict=True))
-    for episode in part:
-        yield episode, lambda result=results.get(episode.name): _give(result)
-
-
-def _results(ray: Any, tasks: Tasks, unread: Sequence[EpisodeRef], begun: Any) -> list[Result]:
-    if not unread:
-        return []
-    try:
-        return ray.get(begun)
-    except ray.exceptions.WorkerCrashedError as error:
-        if len(unread) == 1:
-            return [DataError(f"what read it died {RETRIES + 1} times ({type(error).__name__})")]
-        return [result for episode in unread for result in _results(ray, tasks, [episode], tasks([episode]))]
+            yield from take(*waiting.popleft())
 
 
 def _give(result: Result | None) -> Recording:

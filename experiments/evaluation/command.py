@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from experiments.data.store import Store
 from experiments.errors import UsageError
 from experiments.evaluation import output
 from experiments.evaluation.i3d import FEWEST_FRAMES, i3d_weights
-from experiments.evaluation.protocol import MeasuredModel, Protocol, measure, predict_samples
+from experiments.evaluation.protocol import Map, MeasuredModel, Protocol, measure, predict_samples
 from experiments.evaluation.segments import (
     Learned,
     RecordingSet,
@@ -34,6 +36,7 @@ from experiments.evaluation.segments import (
 from experiments.reports.page import write_report
 from experiments.runs.outputs import check_output
 from experiments.runs.progress import ProgressDisplay
+from experiments.runs.ray_engine import check_ray, ray_tasks
 from experiments.runs.run_folder import RunFolder
 from experiments.weights.bundled import load_model
 from experiments.weights.metric_weights import MetricWeightsError, perceptual_weights
@@ -61,7 +64,18 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
         "--without", choices=("lpips", "fvd"), nargs="+", default=(), metavar="METRIC",
         help="lpips, fvd: not to be measured; a CPU needs most of its time for FVD",
     )  # fmt: skip
+    parser.add_argument(
+        "--engine", choices=("process", "ray"), default="process",
+        help="what predicts the samples; default: this process. ray: a task for each --batch of them, with a GPU or "
+        "TPU chip for itself where there are any, on this machine or on the cluster that RAY_ADDRESS names; again "
+        "where a worker dies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="Ray tasks at a time; default: a core each"
+    )
     options, run = parser.parse_args(arguments), None
+    if options.engine == "ray":
+        check_ray()
     if options.out is None:
         run = RunFolder(options.model)
         if not run.config.exists():
@@ -78,7 +92,8 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
         video_weights, without = None, {"fvd": f"I3D needs videos of at least {FEWEST_FRAMES} frames: set --horizon"}
     if model.config.goal_conditioned:
         video_weights, without = None, {"fvd": "the context of a goal-conditioned model is not the video's beginning"}
-    measured = _show_progress(measure(model, segments, protocol, weights, video_weights))
+    with _engine(options) as each:
+        measured = _show_progress(measure(model, segments, protocol, weights, video_weights, each))
     about = {"model": str(options.model), "data": [recording_set.said for recording_set in sets]}
     found = output.summary(measured, protocol, missing | without, about)
     output.write(options.out, found, measured, segments, model.config.layout.frames_before)
@@ -87,6 +102,16 @@ def evaluate(arguments: Sequence[str], description: str) -> int:
     if run is not None:
         print(f"which is linked from {write_report([run])}")
     return 0
+
+
+@contextlib.contextmanager
+def _engine(options: argparse.Namespace) -> Iterator[Map]:
+    """What goes through the slices of the futures."""
+    if options.engine == "process":
+        yield map
+        return
+    with ray_tasks(options.workers, on_devices=True) as tasks:
+        yield tasks.map
 
 
 def _show_progress(events: Iterable[Progress | MeasuredModel]) -> MeasuredModel:
@@ -174,7 +199,7 @@ def _paper(config: WorldModelConfig) -> Protocol:
 
 def _protocol(default: Protocol, options: argparse.Namespace, config: WorldModelConfig) -> Protocol:
     """What was typed, and the default of everything else; the model has to reach as far."""
-    for name in ("videos", "samples", "horizon", "batch", "step"):
+    for name in ("videos", "samples", "horizon", "batch", "step", "workers"):
         value = getattr(options, name, None)
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: expected at least 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -90,12 +90,15 @@ def measure(
     protocol: Protocol,
     weights: PerceptualWeights | None,
     video_weights: Mapping[str, np.ndarray] | None = None,
+    each: Map = map,
 ) -> Iterator[Progress | MeasuredModel]:
     """Yields progress, in which nothing is at its end before it is, then what was measured, which depends on model,
     segments and protocol alone.
 
     video_weights: of I3D; without them there is no FVD. As published, FVD is that of whole videos, whose context frames
     are those that the tokenizer makes of the true ones.
+    each: gives what a function makes of each slice of the futures, in order: the built-in `map`, or one that works
+    elsewhere.
     """
     before = model.config.layout.frames_before
     seen = None if video_weights is None else _Seen(video_weights, model, segments)
@@ -108,20 +111,17 @@ def measure(
     futures = np.zeros_like(real)
     lowest = np.full(videos, np.inf)
     repeated, done = 0, 0
-    pairs = np.stack(np.divmod(np.arange(total), samples), 1)
-    for start in range(0, total, protocol.batch):
-        rows = pairs[start : start + protocol.batch, 0]
-        key = jax.random.fold_in(jax.random.key(protocol.seed), start)
-        frames = _future(model, segments, rows, segments.actions_vta[rows], protocol, key, protocol.temperature)
-        for name, values in compare_metrics(real[rows], frames, weights).items():
+    slices = each(_Sampling(model, segments, protocol, weights, seen), range(0, total, protocol.batch))
+    for part in slices:
+        for name, values in part.errors.items():
             made.setdefault(name, []).append(values)
-        if seen is not None:
-            seen.add(rows, frames)
-        repeated += metrics.repeats(given[rows, -1], frames).sum()
-        for row, future, error in zip(rows, frames, made["mse"][-1].mean(-1), strict=True):
+        if seen is not None and part.features is not None:
+            seen.made.append(part.features)
+        repeated += metrics.repeats(given[part.rows, -1], part.frames_rfhwc).sum()
+        for row, future, error in zip(part.rows, part.frames_rfhwc, part.errors["mse"].mean(-1), strict=True):
             if error < lowest[row]:
                 lowest[row], futures[row] = error, future
-        done += len(rows)
+        done += len(part.rows)
         yield Progress("futures", done, total)
     steps: dict[str, Callable[[], Any]] = {
         "copy_last": lambda: compare_metrics(real, np.broadcast_to(given[:, -1:], real.shape), weights),
@@ -152,6 +152,40 @@ def measure(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Some of all futures, R of them."""
+
+    rows: np.ndarray  # int [R]: of which segment each is
+    frames_rfhwc: np.ndarray  # uint8
+    errors: dict[str, np.ndarray]  # [R, F] by metric
+    features: np.ndarray | None  # [R, D]: what I3D sees of them, if it looks
+
+
+Map = Callable[[Callable[[int], Slice], Iterable[int]], Iterable[Slice]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+    """Makes slices, each by the number of its first future: a segment's samples stand together. A slice depends on that
+    number and on what is held here alone, so that it may be made anywhere."""
+
+    model: WorldModel
+    segments: EvaluationSegments
+    protocol: Protocol
+    weights: PerceptualWeights | None
+    seen: _Seen | None
+
+    def __call__(self, start: int) -> Slice:
+        segments, protocol = self.segments, self.protocol
+        total, before = len(segments.names) * protocol.samples, self.model.config.layout.frames_before
+        rows = np.arange(start, min(start + protocol.batch, total)) // protocol.samples
+        key = jax.random.fold_in(jax.random.key(protocol.seed), start)
+        frames = _future(self.model, segments, rows, segments.actions_vta[rows], protocol, key, protocol.temperature)
+        errors = compare_metrics(segments.frames_vthwc[rows, before:][:, : protocol.horizon], frames, self.weights)
+        return Slice(rows, frames, errors, None if self.seen is None else self.seen.features_of(rows, frames))
+
+
 REAL_VIDEOS, COMPARING = "real videos seen by FVD", "comparisons"
 """Phases of the progress before and after that of the futures."""
 
@@ -164,7 +198,8 @@ class _Seen:
         self._videos = segments.frames_vthwc
         self._contexts = _remade_contexts(model, segments)
         self._real: list[np.ndarray] = []
-        self._made: list[np.ndarray] = []
+        self.made: list[np.ndarray] = []
+        """Of the predicted ones, as they come."""
 
     def look_at_real_videos(self, piece: int = 4) -> Iterator[Progress]:
         """Before anything else."""
@@ -174,14 +209,14 @@ class _Seen:
             self._real.append(self._features(self._videos[start : start + piece], piece))
         yield Progress(REAL_VIDEOS, total, total)
 
-    def add(self, rows: np.ndarray, futures_rfhwc: np.ndarray) -> None:
-        self._made.append(self._features(np.concatenate([self._contexts[rows], futures_rfhwc], axis=1)))
+    def features_of(self, rows: np.ndarray, futures_rfhwc: np.ndarray) -> np.ndarray:
+        return self._features(np.concatenate([self._contexts[rows], futures_rfhwc], axis=1))
 
     def distances(self, given: np.ndarray, horizon: int) -> dict[str, float]:
         real = np.concatenate(self._real)
         held = np.concatenate([given, np.repeat(given[:, -1:], horizon, axis=1)], axis=1)
         return {
-            "sampled": frechet_distance(real, np.concatenate(self._made)),
+            "sampled": frechet_distance(real, np.concatenate(self.made)),
             "copy_last": frechet_distance(real, self._features(held)),
         }
 

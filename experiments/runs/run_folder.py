@@ -59,9 +59,10 @@ class RunFolder:
         """Hold the folder for this process while the block runs.
 
         config: a frozen dataclass, nested as one likes. A new folder gets it written down; in an existing folder it
-        must equal what is written there, but for the fields of `may_change`. command: what was typed, kept for people.
+        must equal what is written there, but for the fields of `may_change` (dotted names, or all under a first part of
+        them), which are written anew. command: what was typed, kept for people.
         settings: by their dotted names the values that were typed and tell this run from others; a folder that is there
-        keeps its own.
+        keeps its own, but for those fields.
         Raises RunFolderError where another process holds the folder, where the configuration differs (naming the
         fields), where an earlier version wrote the folder, and where the path holds something that is not a run.
         """
@@ -76,7 +77,8 @@ class RunFolder:
             if self.config.exists():
                 record = self.read_current()
                 self._refuse_another_config(record["config"], resolved, may_change)
-                settings, sessions = record["settings"], record["sessions"]
+                changed = {name: value for name, value in settings.items() if _is_one_of(name, may_change)}
+                settings, sessions = record["settings"] | changed, record["sessions"]
             for folder in (self.checkpoints, self.replay, self.videos):
                 folder.mkdir(exist_ok=True)
             record = {"config": resolved, "settings": plain(settings), "sessions": [*sessions, _session(command)]}
@@ -129,7 +131,7 @@ class RunFolder:
 
     def _refuse_another_config(self, old: Mapping, new: Mapping, may_change: Sequence[str]) -> None:
         found = differing_fields(old, new)
-        if differences := [field for field in found if field[0].partition(".")[0] not in may_change]:
+        if differences := [field for field in found if not _is_one_of(field[0], may_change)]:
             listed = "; ".join(f"{name} was {was}, now {now}" for name, was, now in differences)
             if all(ABSENT in (was, now) for _, was, now in differences):
                 raise RunFolderError(
@@ -164,6 +166,11 @@ class RunFolder:
 LOCK = ".lock"
 ABSENT = "absent"
 """Stands for the value of a field that one configuration lacks."""
+
+
+def _is_one_of(name: str, fields: Sequence[str]) -> bool:
+    """Whether a dotted name is one of these, or lies under one of them."""
+    return any(f"{name}.".startswith(f"{field}.") for field in fields)
 
 
 def is_older(config: Mapping[str, Any]) -> bool:

@@ -87,6 +87,22 @@ class EarlyStopping:
 
 
 @dataclasses.dataclass(frozen=True)
+class Population:
+    """Population-based training (Jaderberg et al., 2017): whenever all trials have come so much further, the worst go
+    on from where the best are, with settings near theirs."""
+
+    interval: int
+    """Agent steps from one such moment to the next."""
+    quantile: float = 0.25
+    """Share of the trials that are the worst, and the best."""
+
+    def __post_init__(self):
+        _whole(self, 1, "interval")
+        if not 0 < self.quantile <= 0.5:
+            raise ValueError(f"quantile is {self.quantile!r}, expected a share above 0, at most 0.5")
+
+
+@dataclasses.dataclass(frozen=True)
 class Resources:
     """What a trial has for itself."""
 
@@ -111,6 +127,7 @@ class Sweep:
     objective: Objective
     search: SearchConfig = SearchConfig()
     early_stopping: EarlyStopping | None = None
+    population: Population | None = None
     resources: Resources = Resources()
     at_once: int | None = None
     """Trials side by side; None: as many as there is room for."""
@@ -129,6 +146,18 @@ class Sweep:
             raise ValueError(f"seeds is {list(self.seeds)}, expected whole numbers from 0 on")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds is {list(self.seeds)}: one is there twice")
+        if self.population is not None:
+            self._check_population()
+
+    def _check_population(self) -> None:
+        if self.command != "train":
+            raise ValueError("population: only runs of train go on with other settings than they began with")
+        if self.early_stopping is not None or self.search.kind == "optuna":
+            raise ValueError(
+                "population decides itself which settings go on: leave out early-stopping and kind: optuna"
+            )
+        if len(self.seeds) != 1:
+            raise ValueError("population: its trials go on from each other's checkpoints, so that they share one seed")
 
     @property
     def step(self) -> str:
@@ -136,8 +165,8 @@ class Sweep:
         return "agent_steps" if self.command == "train" else "updates"
 
 
-KEYS = ("command", "preset", "fixed", "space", "seeds", "metric", "search", "early-stopping", "resources", "at-once",
-        "retries", "slurm")  # fmt: skip
+KEYS = ("command", "preset", "fixed", "space", "seeds", "metric", "search", "early-stopping", "population", "resources",
+        "at-once", "retries", "slurm")  # fmt: skip
 MAY_CHANGE = ("at-once", "resources", "retries", "slurm", "search.samples", "seeds")
 """What may differ when a sweep goes on: how many trials there are, and how they are run, but nothing within one."""
 
@@ -171,6 +200,7 @@ def parse(raw: Any, where: str) -> Sweep:
             objective=_build(Objective, raw["metric"], "metric"),
             search=_build(SearchConfig, raw.get("search") or {}, "search"),
             early_stopping=None if early is None else _build(EarlyStopping, early, "early-stopping"),
+            population=None if raw.get("population") is None else _build(Population, raw["population"], "population"),
             resources=_build(Resources, raw.get("resources") or {}, "resources"),
             at_once=raw.get("at-once"),
             retries=raw.get("retries", 3),

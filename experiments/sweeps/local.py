@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from experiments.errors import UsageError
 from experiments.sweeps.folder import WAITING, Standing, Trial
 from experiments.sweeps.process import POLL_SECONDS, TrialProcess, first_devices
-from experiments.sweeps.session import Session
+from experiments.sweeps.session import Session, refuse_what_ray_alone_does
 
 
 def run(session: Session) -> None:
     """Every trial that is left, until somebody asks for the end."""
-    if session.sweep.early_stopping is not None:
-        raise UsageError(
-            "early-stopping compares trials that run side by side, which --backend local does not do: remove it from "
-            "the file, or use --backend ray"
-        )
+    refuse_what_ray_alone_does(session.sweep, "local")
     while not session.stopping and (trial := session.queue.next()) is not None:
         while _run_once(session, trial).state == WAITING and not session.stopping:
             pass  # it died, and goes on from its newest checkpoint

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +21,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
 from experiments.errors import UsageError
+from experiments.runs.ray_engine import connected
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import DONE, FAILED, FINAL, STOPPED, WAITING, Standing, SweepFolder, Trial
+from experiments.sweeps.population import PopulationScheduler, keep, take_over
 from experiments.sweeps.process import POLL_SECONDS, Job, MetricReader, TrialProcess
 from experiments.sweeps.session import Session
 
@@ -61,28 +61,30 @@ def run(session: Session, address: str | None) -> None:
 
 def _run_once(session: Session, address: str | None) -> None:
     sweep = session.sweep
+    members = {} if sweep.population is None else _whole_population(session)
     with _connected(address):
         _refuse_too_much(sweep)
         tuner = tune.Tuner(
             tune.with_resources(RayTrial, _resources(sweep)),
+            param_space={"job": tune.grid_search(list(members))} if members else {},
             tune_config=tune.TuneConfig(
-                search_alg=Handout(session),
-                scheduler=_scheduler(sweep, session),
-                num_samples=-1,
+                search_alg=None if members else Handout(session),
+                scheduler=PopulationScheduler(sweep, members) if members else _early_stopping(sweep, session),
+                num_samples=1 if members else -1,
                 max_concurrent_trials=sweep.at_once,
                 reuse_actors=True,  # one takes seconds to start
                 metric="value",
                 mode=sweep.objective.mode,
-                trial_name_creator=lambda trial: trial.config["job"].trial.name,
-                trial_dirname_creator=lambda trial: trial.config["job"].trial.name,
+                trial_name_creator=_name_of,
+                trial_dirname_creator=_name_of,
             ),
             run_config=tune.RunConfig(
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=str(session.folder.path.absolute() / "ray"),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, num_to_keep=3),  # runs keep their own
                 failure_config=tune.FailureConfig(max_failures=sweep.retries),
                 stop=UntilAsked(session),
-                callbacks=[Showing(session)],
+                callbacks=[Showing(session), Ends(session)] if members else [Showing(session)],
                 verbose=0,
             ),
         )
@@ -91,20 +93,15 @@ def _run_once(session: Session, address: str | None) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    noticed = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
-        ) from error
-    for number, handler in noticed.items():  # Ray's own would end this process at once
-        signal.signal(number, handler)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(connected(address=address or "local", include_dashboard=False))
+        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"no Ray cluster at {address or 'this machine'} ({said}): 'ray start --head' begins one"
+            ) from error
         yield
-    finally:
-        ray.shutdown()
 
 
 def _resources(sweep: Sweep) -> dict[str, float]:
@@ -123,7 +120,22 @@ def _refuse_too_much(sweep: Sweep) -> None:
         raise UsageError(f"no machine has the resources of a trial ({sweep.resources}): the largest has {has}")
 
 
-def _scheduler(sweep: Sweep, session: Session) -> AsyncHyperBandScheduler | None:
+def _name_of(trial: Any) -> str:
+    """Of Ray's trial, the name of ours."""
+    job = trial.config["job"]
+    return job if isinstance(job, str) else job.trial.name
+
+
+def _whole_population(session: Session) -> dict[str, Job]:
+    """All that are left, by name, with the settings that they had last; the scheduler has to know all of them."""
+    jobs = {}
+    while (trial := session.queue.next()) is not None:
+        last = session.folder.standing(trial.name)
+        jobs[trial.name] = session.job(dataclasses.replace(trial, point=last.point) if last.point else trial)
+    return jobs
+
+
+def _early_stopping(sweep: Sweep, session: Session) -> AsyncHyperBandScheduler | None:
     early = sweep.early_stopping
     if early is None:
         return None
@@ -164,14 +176,7 @@ class Handout(_OfSession, Searcher):
         return {"job": self.session.job(trial)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial, folder = self._trials[trial_id], self.session.folder
-        standing = folder.standing(trial.name)
-        if error and standing.state not in FINAL:
-            message = standing.message or "its machine was lost again and again"
-            folder.write(trial, dataclasses.replace(standing, state=FAILED, message=message))
-        elif not error and not (result or {}).get("over") and not self.session.stopping:
-            folder.mark_stopped(trial.name)
-        self.session.finished(trial)
+        _end(self.session, self._trials[trial_id], bool((result or {}).get("over")), error)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         pass
@@ -181,6 +186,27 @@ class Handout(_OfSession, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         pass
+
+
+def _end(session: Session, trial: Trial, over: bool, error: bool) -> None:
+    """Take down that Ray has done with a trial."""
+    folder, standing = session.folder, session.folder.standing(trial.name)
+    if error and standing.state not in FINAL:
+        message = standing.message or "its machine was lost again and again"
+        folder.write(trial, dataclasses.replace(standing, state=FAILED, message=message))
+    elif not error and not over and not session.stopping:
+        folder.mark_stopped(trial.name)
+    session.finished(trial)
+
+
+class Ends(_OfSession, tune.Callback):
+    """Tells the session of the ends of trials that no Handout gave."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _end(self.session, trial.config["job"].trial, bool(trial.last_result.get("over")), error=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        _end(self.session, trial.config["job"].trial, over=False, error=True)
 
 
 class UntilAsked(_OfSession, tune.Stopper):
@@ -205,10 +231,10 @@ class RayTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._job: Job = config["job"]
-        folder = SweepFolder(self._job.sweep_dir)
+        self._folder = folder = SweepFolder(self._job.sweep_dir)
         self._sweep, before = folder.read(), folder.standing(self._job.trial.name)
         self._replay = _reports(folder, self._sweep, before, self._job) if before.state in (DONE, STOPPED) else None
-        self._process = None if self._replay is not None else TrialProcess(self._job, self._sweep, os.environ)
+        self._process: TrialProcess | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial once this one is over."""
@@ -218,28 +244,38 @@ class RayTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Wait for something to report. Raises RuntimeError where the process died: Ray then starts it again."""
-        if self._process is None:
-            assert self._replay is not None
+        if self._replay is not None:
             return next(self._replay)
-        until, before = time.monotonic() + REPORT_SECONDS, len(self._process.reader.measured)
+        if self._process is None:
+            self._process = TrialProcess(self._job, self._sweep, os.environ)
+        process, until = self._process, time.monotonic() + REPORT_SECONDS
+        before = len(process.reader.measured)
         while True:
-            standing = self._process.poll()
+            standing = process.poll()
             if standing.state == WAITING:
                 raise RuntimeError(standing.message)
-            if self._process.over:
+            news = len(process.reader.measured) > before
+            if process.over and not news:  # the last value comes first: a population may wait for it
                 return _report(standing, over=True) | {"done": True}
-            if len(self._process.reader.measured) > before or time.monotonic() > until:
-                return self._report_measured()
+            if news or time.monotonic() > until:
+                measured = process.reader.measured
+                return {"over": False} | ({"step": measured[-1][0], "value": measured[-1][1]} if measured else {})
             time.sleep(POLL_SECONDS)
 
-    def _report_measured(self) -> dict[str, Any]:
-        assert self._process is not None
-        measured = self._process.reader.measured
-        return {"over": False} | ({"step": measured[-1][0], "value": measured[-1][1]} if measured else {})
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Of a population's trial, which may wait from here on, and from which others may go on."""
+        self.cleanup()
+        keep(self._folder.run_folder(self._job.trial.name), self._job.trial.name, checkpoint_dir)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Before the first step: its own folder holds all of its own."""
+        if take_over(self._folder, self._job.trial.name, self._job.trial.point, checkpoint):
+            self._replay = None
 
     def cleanup(self) -> None:
         if self._process is not None:
             self._process.stop()
+            self._process = None
 
 
 def _report(standing: Standing, over: bool) -> dict[str, Any]:

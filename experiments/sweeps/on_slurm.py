@@ -15,7 +15,7 @@ from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import QUEUED, RUNNING, WAITING, Standing, SweepFolder
 from experiments.sweeps.packages import need
 from experiments.sweeps.process import POLL_SECONDS, Job, TrialProcess
-from experiments.sweeps.session import Session
+from experiments.sweeps.session import Session, refuse_what_ray_alone_does
 
 MINUTES = 24 * 60
 """Of a task, where the file says no `time`. One that needs more is requeued, and goes on."""
@@ -133,8 +133,7 @@ def _refuse_what_waits(sweep: Sweep) -> None:
         raise UsageError(
             "Optuna waits for results, and an array is submitted whole: use search: {kind: random}, or Ray"
         )
-    if sweep.early_stopping is not None:
-        raise UsageError("early-stopping needs --backend ray: remove it from the file for --backend submitit")
+    refuse_what_ray_alone_does(sweep, "submitit")
 
 
 def _is_queued(submitit: Any, folder: SweepFolder, cluster: str, standing: Standing) -> bool:

@@ -18,6 +18,8 @@ COLOUR_MAP = matplotlib.colormaps["viridis"]
 PAPER = "#030201"
 """Stands for the page's background, as reports.plots.INK for its text."""
 _BEHIND_TEXT: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+WORDS_HEIGHT = 0.05
+"""Of a picture: words nearer to each other cannot be read."""
 PLACES = 4
 """Into so many groups of equal size a range is cut, to see what it explains."""
 
@@ -73,7 +75,10 @@ def _places(values: Sequence[Any]) -> tuple[np.ndarray, dict[float, str]]:
         heights = {value: bottom + (1 - bottom) * (at - low) / (high - low) for value, at in scaled.items()}
         shown = sorted(heights, key=heights.__getitem__)
         ticks = shown if len(shown) <= 5 else [shown[0], shown[len(shown) // 2], shown[-1]]
-        texts = {heights[value]: show_setting(value) for value in ticks} | ({0.0: "none"} if bottom else {})
+        texts = {0.0: "none"} if bottom else {}
+        for value in (ticks[0], ticks[-1], *ticks[1:-1]):
+            if all(abs(heights[value] - other) > WORDS_HEIGHT for other in texts):
+                texts[heights[value]] = show_setting(value)
         return np.array([0.0 if value is None else heights[value] for value in values]), texts
     kinds = sorted(
         {"none" if value is None else str(value) for value in values}, key=lambda kind: (kind != "none", kind)
@@ -138,7 +143,8 @@ def _groups(settings: Sequence[Any]) -> list[str]:
 
 
 def importance_bars(shares: Mapping[str, float]) -> Markup | None:
-    if not shares:
+    """None where no setting explains anything."""
+    if not any(shares.values()):
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.7 + 0.32 * len(shares)), layout="constrained")

@@ -151,7 +151,7 @@ class TrialProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         program = self.job.program or PROGRAM
         words = targets.words(self._sweep, self.trial.point, self.trial.seed)
-        command = [*program, *words, "--run-dir", str(self._run.path)]
+        command = [*program, *words, *targets.changes(self._sweep), "--run-dir", str(self._run.path)]
         with open(self._folder.log(self.trial.name), "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _FOLLOW, str(os.getpid()), *command],

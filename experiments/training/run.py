@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agent.episodes import Simulators, as_vector_env
@@ -44,6 +44,7 @@ def train(
     recorded: str | os.PathLike | None = None,
     settings: Mapping[str, Any] = types.MappingProxyType({}),
     restart: bool = False,
+    change: Sequence[str] = (),
 ) -> pathlib.Path:
     """Run `experiment` in `run_dir` and return the path of its report.
 
@@ -53,6 +54,7 @@ def train(
     typed: dotted names of settings that stand beside those of a pre-trained model, as `resolve` takes them.
     settings: by dotted names the values that tell this run from others, as `RunFolder.claim` takes them.
     restart: begin at zero where the run's checkpoints are lost, as `Checkpoints.restore_newest` takes it.
+    change: dotted names of settings that may differ from what the run folder has (see config.CHANGEABLE).
     Raises UserError, with one sentence on what to do, and Preempted after a SIGTERM or Ctrl-C: at the next safe point
     of the loop (agent.events.SafePoint), once it is saved.
     """
@@ -68,7 +70,7 @@ def train(
     wanted = experiment.algorithm.world_model
     perceptual = load_perceptual(wanted, perceptual_file)  # before a collection, which missing weights must not cost
     with (
-        folder.claim(experiment.record(), command, MAY_CHANGE, settings),
+        folder.claim(experiment.record(), command, (*MAY_CHANGE, *change), settings),
         track(experiment.tracking, folder) as trackers,
         stop_request() as stop,
         ProgressDisplay() as display,

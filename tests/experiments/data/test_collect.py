@@ -1,10 +1,8 @@
 """Data sets of Meta-World that are played here: what an episode depends on, and that nothing is played twice."""
 
-import queue
-import threading
-
 import numpy as np
 import pytest
+from in_process_ray import Died
 
 from experiments.envs import rendering
 
@@ -84,14 +82,13 @@ class Knob(PixelSimulator):
 
 def test_a_task_without_a_scripted_policy_has_random_episodes_alone_and_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(collect, "make_simulator", lambda *_: Knob())
-    told: queue.Queue[collect.Tally] = queue.Queue()
-    said = collect._collect(collect.TaskSet("knob", tmp_path / "knob", Collection(2, 1, 2)), told)
+    board = collect.SharedBoard()
+    said = collect.collect_set(collect.TaskSet("knob", tmp_path / "knob", Collection(2, 1, 2)), board)
     assert said.splitlines()[0] == "knob has no scripted policy: its scripted and noisy episodes are left out"
     assert Store(tmp_path / "knob").names == ["knob-random-0000", "knob-random-0001"]
-    tallies = [told.get() for _ in range(told.qsize())]
-    assert (sum(each.done for each in tallies), sum(each.left_out for each in tallies)) == (2, 3)
+    assert board.take() == [collect.Tally("knob", done, 2) for done in (1, 2)]
     with pytest.raises(DataError, match="knob: none of the episodes that were asked for can be played"):
-        collect._collect(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), told)
+        collect.collect_set(collect.TaskSet("knob", tmp_path / "none", Collection(2, 1, 0)), board)
 
 
 def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_path, monkeypatch):
@@ -104,13 +101,46 @@ def test_a_request_to_end_stops_after_an_episode_and_the_next_call_goes_on(tmp_p
             super()._begin(seed)
 
     monkeypatch.setattr(collect, "make_simulator", lambda *_: Counted())
-    one, asked = collect.TaskSet("knob", tmp_path / "knob", Collection(0, 0, 3)), threading.Event()
-    asked.set()
+    one, board = collect.TaskSet("knob", tmp_path / "knob", Collection(0, 0, 3)), collect.SharedBoard()
+    board.ask_to_end()
     with pytest.raises(Preempted):
-        collect._collect(one, queue.Queue(), asked)
+        collect.collect_set(one, board)
     assert len(played) == 1
-    assert "3 episodes with 1 number an action and rewards, 0 skipped" in collect._collect(one, queue.Queue())
+    assert "3 episodes with 1 number an action and rewards, 0 skipped" in collect.collect_set(
+        one, collect.SharedBoard()
+    )
     assert len(played) == len(set(played)) == 3
+
+
+def test_ray_tasks_make_the_same_bytes_though_a_worker_dies(tmp_path, monkeypatch, ray):
+    played = []
+
+    class Mortal(Knob):
+        def _begin(self, seed):
+            played.append(seed)
+            if len(played) == 2:
+                raise Died
+            super()._begin(seed)
+
+    monkeypatch.setattr(collect, "make_simulator", lambda *_: Mortal())
+    sets = [collect.TaskSet("knob", tmp_path / place, Collection(0, 0, 3)) for place in ("tasks", "alone")]
+    *_, made, last = collect.collect_sets(sets[:1], 2, None, collect.in_ray_tasks)
+    assert isinstance(made, collect.Made) and "3 episodes" in made.said and (last.done, last.total) == (3, 3)
+    assert len(played) > 3 and len(set(played)) == 3
+    collect.collect_set(sets[1], collect.SharedBoard())
+    first, second = ({path.name: path.read_bytes() for path in each.folder.glob("*.*")} for each in sets)
+    assert first == second and first
+
+
+def test_a_set_whose_workers_always_die_is_named(tmp_path, monkeypatch, ray):
+    def die(*_):
+        raise Died
+
+    monkeypatch.setattr(collect, "make_simulator", die)
+    with pytest.raises(DataError, match="knob: its worker died 4 times"):
+        list(
+            collect.collect_sets([collect.TaskSet("knob", tmp_path / "a", Collection())], 1, None, collect.in_ray_tasks)
+        )
 
 
 def test_a_policy_that_always_fails_is_a_broken_episode_with_its_reason(env, monkeypatch):

@@ -2,78 +2,17 @@
 
 import importlib.util
 import pickle
-import signal
-import sys
-import types
 
 import numpy as np
-import pytest
+from in_process_ray import Died
 
 from experiments import cli
 from experiments.data.convert import convert
 from experiments.data.converters.registry import FORMATS
 from experiments.data.converters.source import ConvertOptions, EpisodeRef, Source
-from experiments.data.ray_tasks import RETRIES, read_in_tasks
+from experiments.data.ray_tasks import read_in_tasks
 from experiments.data.writer import StoreWriter
-
-
-class WorkerCrashedError(Exception):
-    pass
-
-
-class InProcessRay(types.ModuleType):
-    """Tasks run when they are waited for. A task dies as often as its episodes say, and begins again as Ray does."""
-
-    def __init__(self):
-        super().__init__("ray")
-        self.__spec__ = importlib.util.spec_from_loader("ray", loader=None)
-        self.exceptions = types.SimpleNamespace(WorkerCrashedError=WorkerCrashedError)
-        self.begun, self.most, self.open, self.down = [], 0, 0, False
-
-    def init(self, **options):
-        self.options = options
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray, which takes the signal for itself
-
-    def shutdown(self):
-        self.down = True
-
-    def remote(self, **options):
-        self.task_options = options
-
-        def decorate(function):
-            def begin(episodes):
-                self.open += 1
-                self.most = max(self.most, self.open)
-                self.begun.append([episode.name for episode in episodes])
-                return lambda: function(episodes)
-
-            return types.SimpleNamespace(remote=begin)
-
-        return decorate
-
-    def get(self, task):
-        self.open -= 1
-        for _ in range(1 + self.task_options["max_retries"]):
-            try:
-                return task()
-            except Died:
-                pass
-        raise WorkerCrashedError
-
-
-class Died(BaseException):
-    pass
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    stand_in = InProcessRay()
-    monkeypatch.setitem(sys.modules, "ray", stand_in)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    before = signal.getsignal(signal.SIGTERM)
-    yield stand_in
-    assert signal.getsignal(signal.SIGTERM) == before  # a conversion still hears of a request to end
-    signal.signal(signal.SIGTERM, before)
+from experiments.runs.ray_engine import RETRIES
 
 
 def source(numbered, deaths=None, broken=()):
@@ -98,9 +37,14 @@ def write(folder, numbered, ray=None, limit=None, **of_source):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def names(ray) -> list[list[str]]:
+    """Of the episodes that each task was to read."""
+    return [[episode.name for episode in episodes] for (episodes,) in ray.begun]
+
+
 def test_tasks_write_the_same_bytes_a_task_for_each_file(numbered, tmp_path, ray):
     assert write(tmp_path / "a", numbered, ray, broken=(2, 7)) == write(tmp_path / "b", numbered, broken=(2, 7))
-    assert ray.begun == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9", "10", "11"]]
+    assert names(ray) == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9", "10", "11"]]
     assert ray.most == 2 and ray.down and (ray.options["address"], ray.options["num_cpus"]) == ("local", 2)
 
 
@@ -113,7 +57,7 @@ def test_of_a_file_that_kills_its_readers_only_the_deadly_episode_is_skipped(num
     write(tmp_path / "a", numbered, ray, deaths={5: 1000})
     with StoreWriter(tmp_path / "a", {}, 600) as writer:
         assert [name for name, _ in writer.skipped] == ["5"] and "died 4 times" in writer.skipped[0][1]
-    assert [names for names in ray.begun if len(names) == 1] == [["4"], ["5"], ["6"], ["7"]]
+    assert [each for each in names(ray) if len(each) == 1] == [["4"], ["5"], ["6"], ["7"]]
 
 
 def test_what_was_stopped_goes_on_and_reads_nothing_twice(numbered, tmp_path, ray):
@@ -121,7 +65,7 @@ def test_what_was_stopped_goes_on_and_reads_nothing_twice(numbered, tmp_path, ra
     write(tmp_path / "b", numbered, limit=6)
     ray.begun.clear()
     assert write(tmp_path / "a", numbered, ray) == write(tmp_path / "b", numbered)
-    assert ray.begun == [["6", "7"], ["8", "9", "10", "11"]]
+    assert names(ray) == [["6", "7"], ["8", "9", "10", "11"]]
 
 
 def test_a_cluster_that_is_there_is_joined(numbered, tmp_path, ray, monkeypatch):

@@ -23,6 +23,7 @@ from experiments.evaluation import protocol
 from experiments.evaluation.protocol import MeasuredModel, Protocol, compare_metrics, measure
 from experiments.evaluation.segments import Footage, Learned, RecordingSet, cut_segments, read_learned, read_recordings
 from experiments.pretraining import presets
+from experiments.runs.ray_engine import ray_tasks
 from experiments.runs.run_folder import RunFolder, RunFolderError
 from world_model import WorldModel
 
@@ -65,6 +66,14 @@ def result(*arguments) -> MeasuredModel:
 @pytest.fixture(scope="module")
 def measured(model, segments):
     return result(model, segments, PROTOCOL, None)
+
+
+def test_ray_tasks_measure_the_same(model, segments, measured, ray):
+    with ray_tasks(2) as tasks:
+        *_, found = measure(model, segments, PROTOCOL, None, None, tasks.map)
+    assert len(ray.begun) == 2 and ray.most == 2
+    for field in dataclasses.fields(MeasuredModel):
+        jax.tree.map(np.testing.assert_array_equal, getattr(found, field.name), getattr(measured, field.name))
 
 
 def test_progress_is_at_its_end_when_everything_is(model, segments, monkeypatch):

@@ -54,6 +54,19 @@ def test_another_configuration_is_refused_with_the_fields_that_differ(tmp_path):
     assert (tmp_path / "config.yaml").read_bytes() == before
 
 
+def test_a_field_that_may_change_is_written_anew_with_its_setting_and_no_other_may(tmp_path):
+    folder, new = RunFolder(tmp_path), Outer(inner=Inner(rate=0.1))
+    with folder.claim(Outer(), settings={"inner.rate": 1e-5, "task": "reach"}):
+        pass
+    with folder.claim(new, may_change=("inner.rate",), settings={"inner.rate": 0.1, "task": "push"}):
+        pass
+    assert folder.read()["config"] == plain(new)
+    assert folder.read()["settings"] == {"inner.rate": 0.1, "task": "reach"}
+    with pytest.raises(RunFolderError, match=r"inner\.scale was None"):
+        with folder.claim(Outer(inner=Inner(scale=1.0)), may_change=("inner.rate", "inner.s")):
+            pass
+
+
 def test_a_field_that_only_one_side_knows_differs():
     assert differing_fields({"a": {"b": 1}}, {"a": {"c": 2}}) == [("a.c", "absent", "2"), ("a.b", "1", "absent")]
     assert differing_fields({"a": None}, {"a": {"c": 2}}) == [("a.c", "absent", "2"), ("a", "None", "absent")]

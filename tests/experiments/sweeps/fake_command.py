@@ -33,7 +33,11 @@ if float(option("--drqv2.learning-rate", "1e-4")) > 1:
 path, die_at, pace = folder / "metrics.jsonl", folder.parent / "die-at", folder.parent / "seconds"
 seconds = float(pace.read_text()) if pace.exists() else 0.0
 done = len(path.read_text().splitlines()) if path.exists() else 0
-worth = -abs(float(option("--drqv2.batch", "8")) - 16) + 0.1 * int(option("--seed", "0"))
+worth = (
+    100 * float(option("--drqv2.tau", "0"))
+    - abs(float(option("--drqv2.batch", "8")) - 16)
+    + 0.1 * int(option("--seed", "0"))
+)
 asked: list[int] = []
 signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
 for evaluation in range(done + 1, 11):

@@ -26,8 +26,14 @@ PRETRAIN = {
 }
 
 
+TAU = {"drqv2.tau": {"grid": [0.01, 0.1]}}
+POPULATION = changed(population={"interval": 50}, seeds=[0], space=TAU)
+
+
 @pytest.mark.parametrize(
-    "raw", [RAW, PRETRAIN, yaml.safe_load(EXAMPLE.read_text())], ids=("train", "pretrain", "example")
+    "raw",
+    [RAW, POPULATION, PRETRAIN, yaml.safe_load(EXAMPLE.read_text())],
+    ids=("train", "population", "pretrain", "example"),
 )
 def test_a_sweep_that_can_run_passes(raw):
     assert targets.check(config.parse(raw, "test.yaml")) > 0
@@ -57,6 +63,12 @@ def test_a_sweep_that_can_run_passes(raw):
         (changed(seeds=[0, 0]), "one is there twice"),
         (changed(seeds=3), "expected whole numbers"),
         (changed(at_once="two"), "at-once is 'two', expected a whole number"),
+        (changed(population={"interval": 50}), "share one seed"),
+        (changed(population={"interval": 50}, seeds=[0]), "drqv2.batch: a run cannot go on with another value of it"),
+        (changed(population={"interval": 50, "quantile": 0.7}, seeds=[0]), "quantile is 0.7"),
+        (changed(population={"interval": 500}, seeds=[0], space=TAU), "interval is 500, but a run ends at 200"),
+        (changed(population={"interval": 50}, seeds=[0], space={"drqv2.tau": 0.1}), "at least two trials"),
+        (PRETRAIN | {"population": {"interval": 50}}, "only runs of train go on with other settings"),
         (changed(early_stopping={"grace": 500}), "grace is 500, but a run ends at 200"),
         (changed(resources={"gpu": 1}), "resources has no 'gpu': did you mean gpus"),
         (PRETRAIN | {"fixed": {"data": ["data/mine"]}}, "pretrain needs a part"),

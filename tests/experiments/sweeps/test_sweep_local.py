@@ -108,6 +108,11 @@ def test_two_processes_cannot_hand_out_one_sweep(sweeping):
         sweeping().run(local.run)
 
 
+def test_a_population_needs_ray(sweeping):
+    with pytest.raises(UsageError, match="population compares trials while they run"):
+        sweeping(seeds=[0], population={"interval": 20}).run(local.run)
+
+
 def test_early_stopping_needs_ray(sweeping):
     with pytest.raises(UsageError, match="use --backend ray"):
         sweeping(early_stopping={"grace": 20}).run(local.run)

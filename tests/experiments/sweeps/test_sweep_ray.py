@@ -1,5 +1,7 @@
 """Trials on Ray Tune: the same as without it, each with a device of its own, through the death of a machine."""
 
+import json
+
 import pytest
 
 from experiments.errors import UsageError
@@ -64,6 +66,22 @@ def test_trials_that_do_worse_end_early_and_stay_so_when_the_sweep_goes_on(sweep
     assert found.states == {"0000-seed0": "done", "0001-seed0": "stopped"}
     assert found.folder.standing("0001-seed0").step < 200
     assert len(found.started("0000-seed0")) == 1
+
+
+def test_the_worst_of_a_population_goes_on_from_where_the_best_is_with_settings_near_its_own(sweeping, cluster):
+    taus = {"drqv2.tau": {"grid": [0.01, 0.5]}}
+    found = sweeping(space=taus, seeds=[0], population={"interval": 80, "quantile": 0.5})
+    found.tell("seconds", 0.5)
+    found.run(on(cluster))
+    assert list(found.states.values()) == ["done"] * 2
+    taken = [json.loads(line) for line in (found.folder.path / "population.jsonl").read_text().splitlines()]
+    assert {(each["trial"], each["from"]) for each in taken} == {("0000-seed0", "0001-seed0")}
+    standing = found.folder.standing("0000-seed0")
+    assert standing.point == taken[-1]["point"] and standing.value > 10  # with 0.01 it would have ended at 2.something
+    words = found.started("0000-seed0")[-1]["words"]
+    assert words[words.index("--change") + 1] == "drqv2.tau" and words[-1].endswith("0000-seed0")
+    values = [line["eval/return"] for line in map(json.loads, found.folder.run_folder("0000-seed0").metrics.open())]
+    assert len(values) == 10 and values[0] > 10  # its beginning is the other one's
 
 
 def test_what_no_machine_has_is_said_at_once(sweeping, cluster):

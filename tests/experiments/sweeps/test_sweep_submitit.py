@@ -58,7 +58,7 @@ def test_the_script_asks_for_an_array_with_a_signal_before_the_end(sweeping):
     ("changes", "said"),
     [
         ({"slurm": {"partitoin": "gpu"}}, "partitoin"),
-        ({"early_stopping": {"grace": 20}}, "needs --backend ray"),
+        ({"early_stopping": {"grace": 20}}, "use --backend ray"),
         ({"search": {"kind": "optuna", "samples": 2, "sampler": "tpe"}}, "Optuna waits for results"),
     ],
 )

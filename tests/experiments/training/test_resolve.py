@@ -136,3 +136,11 @@ def test_the_bundled_checkpoint_is_small_fits_the_demo_and_is_found_by_its_name(
     assert isinstance(folder, pathlib.Path)
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20_000_000
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(starting_params(model, found)))
+
+
+@pytest.mark.parametrize("name", ["drqv2.batch", "learning-rate", "drqv2.learning-rat"])
+def test_a_run_goes_on_with_another_value_of_rates_and_weights_alone(name, ivideogpt):
+    typed = ["--preset", "debug", "--algorithm", "drqv2", "--run-dir", "unused", "--change", name]
+    assert (
+        f"--change {name}: a run goes on with another value of its learning_rate" in ivideogpt("train", *typed).sentence
+    )
