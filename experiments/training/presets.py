@@ -239,14 +239,15 @@ def _demo(laptop: Preset) -> Preset:
     schedule = dataclasses.replace(
         run.schedule, agent_steps=1600, random_agent_steps=1000, evaluate_every_agent_steps=1600
     )
+    agent = dataclasses.replace(algorithm.agent, actor_average=0.99)  # the newest actor alone swings
     demo = dataclasses.replace(
         run,
         preset="demo",
         pretrained="laptop-metaworld",
         schedule=schedule,
-        algorithm=dataclasses.replace(algorithm, world_model=world_model, model=model),
+        algorithm=dataclasses.replace(algorithm, agent=agent, world_model=world_model, model=model),
     )
-    return dataclasses.replace(laptop, experiment=demo)
+    return dataclasses.replace(laptop, experiment=demo, others={**laptop.others, "drqv2": agent})
 
 
 DEMO = _demo(LAPTOP)
