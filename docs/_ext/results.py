@@ -197,17 +197,19 @@ def horizons(rows: list[Row]) -> str:
 def planning(rows: list[Row]) -> str:
     """A line for each task and what was planned in: successes with their 95% interval (Wilson), what is left of the
     first picture's squared error to the goal, and how well random plans were ranked."""
-    head = ("task", "planned in", "cost", "most steps", "std", "succeeded", "95%", "error left", "steps", "agreement")
+    head = ("task", "planned in", "planner", "cost", "plans tried", "succeeded", "95%", "error left", "steps", "agreement")
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        settings = dict(word.split("=") for word in row["settings"].split())
-        searched = (row["task"], row["model"], row["planner"], row["cost"])
-        groups.setdefault((*searched, settings["agent-steps"], settings["initial-std"]), []).append(row)
-    return _table(head, [[*_planned_in(*group), *_planned(found)] for group, found in groups.items()])
+        groups.setdefault(_planned_in(row), []).append(row)
+    return _table(head, [[*group, *_planned(found)] for group, found in groups.items()])
 
 
-def _planned_in(task: str, model: str, planner: str, cost: str, limit: str, std: str) -> tuple[str, ...]:
-    return task, f"`{model}`", "none" if model == "random" else cost, limit, std
+def _planned_in(row: Row) -> tuple[str, ...]:
+    if row["model"] == "random":
+        return row["task"], "`random`", "", "", ""
+    settings = dict(word.split("=") for word in row["settings"].split())
+    tried = f"{settings['samples']} x {settings['iterations']}, {settings['horizon']} ahead"
+    return row["task"], f"`{row['model']}`", row["planner"], row["cost"], tried
 
 
 def _planned(rows: list[Row]) -> list[str]:

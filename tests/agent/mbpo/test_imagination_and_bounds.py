@@ -93,7 +93,8 @@ def test_the_recent_share_comes_from_the_newest_episodes():
 
 def test_copying_repeats_the_last_frame_and_its_reward():
     contexts = replay_of(3).contexts(np.random.default_rng(0), 4)
-    frames, actions, rewards = CopyLast()(contexts, POLICY, jax.random.key(0), 3, NO_PARAMS)
+    frames, actions, rewards, entropies = CopyLast()(contexts, POLICY, jax.random.key(0), 3, NO_PARAMS)
+    assert entropies is None
     np.testing.assert_array_equal(frames, np.repeat(contexts.stacks_bshwc[:, -1:], 3, axis=1))
     np.testing.assert_array_equal(rewards, np.repeat(contexts.rewards_b[:, None], 3, axis=1))
     assert actions.shape == (4, 3, 4) and (actions == 1).all()
