@@ -197,7 +197,8 @@ def horizons(rows: list[Row]) -> str:
 def planning(rows: list[Row]) -> str:
     """A line for each task and what was planned in: successes with their 95% interval (Wilson), what is left of the
     first picture's squared error to the goal, and how well random plans were ranked."""
-    head = ("task", "planned in", "planner", "cost", "plans tried", "succeeded", "95%", "error left", "steps", "agreement")
+    head = ("task", "planned in", "planner", "cost", "plans tried", "succeeded", "95%", "error left", "steps",
+            "agreement")  # fmt: skip
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(_planned_in(row), []).append(row)

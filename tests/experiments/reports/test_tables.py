@@ -25,7 +25,9 @@ def train_settings(monkeypatch):
     """What `ivideogpt train` with these words hands to the run as its settings."""
     given = []
     monkeypatch.setattr(rendering, "choose_backend", lambda: None)
-    monkeypatch.setattr("experiments.training.run.train", lambda *arguments, restart: given.append(arguments[-1]))
+    monkeypatch.setattr(
+        "experiments.training.run.train", lambda *arguments, restart, change: given.append(arguments[-1])
+    )
 
     def settings(*words):
         assert cli.run(["train", "--preset", "debug", *words]) == 0

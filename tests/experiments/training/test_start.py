@@ -16,6 +16,9 @@ class Scripted(Dot):
     def scripted_policy(self):
         return lambda: self.action_space.sample()
 
+    def exploring_policy(self, rng):
+        return None
+
 
 def test_each_phase_of_collecting_has_a_name_of_its_own(tmp_path, monkeypatch):
     """Fault 22: two bars were called 'held-out episodes'."""
