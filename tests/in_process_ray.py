@@ -13,6 +13,11 @@ class WorkerCrashedError(Exception):
     pass
 
 
+def travelled(value):
+    """A value of these tests' own as it arrives in another process: what cannot travel raises."""
+    return pickle.loads(pickle.dumps(value))
+
+
 class Died(BaseException):
     """Raised in a task: its process ends."""
 
@@ -34,7 +39,7 @@ class InProcessRay(types.ModuleType):
         self.down = True
 
     def put(self, value):
-        return pickle.loads(pickle.dumps(value))
+        return travelled(value)
 
     def cluster_resources(self):
         return {"CPU": 2.0}

@@ -1,11 +1,11 @@
 """Recordings on disk: read back as written, whole or not at all, damage found and named."""
 
 import json
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from in_process_ray import travelled
 
 from experiments.data.recording import CHUNK_FRAMES, DataError, Recording, decode, encode, make_recording
 from experiments.data.store import Store
@@ -38,7 +38,7 @@ def test_any_frames_of_a_recording_can_be_read_alone(make_store, numbered):
 
 def test_threads_and_copies_read_the_same(make_store):
     store = make_store(LENGTHS)
-    copy = pickle.loads(pickle.dumps(store))
+    copy = travelled(store)
     with ThreadPoolExecutor(4) as pool:
         for i, read in enumerate(pool.map(store.read, list(range(5)) * 8)):
             assert_same(read, copy.read(i % 5))

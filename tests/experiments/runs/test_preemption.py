@@ -1,11 +1,11 @@
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import threading
 
 import pytest
+from in_process_ray import travelled
 
 from experiments.runs.preemption import Preempted, StopRequest, stop_request
 
@@ -40,7 +40,7 @@ def test_what_ended_the_work_of_another_process_arrives_whole():
     request.made, request.by = True, signal.SIGINT
     with pytest.raises(Preempted) as stopped:
         request.refuse_to_go_on("here")
-    arrived = pickle.loads(pickle.dumps(stopped.value))
+    arrived = travelled(stopped.value)
     assert (str(arrived), arrived.exit_code) == (str(stopped.value), 130)
 
 
