@@ -11,6 +11,10 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
+
+from experiments.reports.plots import wilson
+
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "results"
 SOLVED = 0.8
 """Share of the evaluation episodes from which a task counts as solved."""
@@ -197,8 +201,7 @@ def horizons(rows: list[Row]) -> str:
 def planning(rows: list[Row]) -> str:
     """A line for each task and what was planned in: successes with their 95% interval (Wilson), what is left of the
     first picture's squared error to the goal, and how well random plans were ranked."""
-    head = ("task", "planned in", "planner", "cost", "plans tried", "succeeded", "95%", "error left", "steps",
-            "agreement")  # fmt: skip
+    head = ("task", "planned in", "planner", "cost", "tried", "succeeded", "95%", "error left", "steps", "agreement")
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(_planned_in(row), []).append(row)
@@ -209,30 +212,23 @@ def _planned_in(row: Row) -> tuple[str, ...]:
     if row["model"] == "random":
         return row["task"], "`random`", "", "", ""
     settings = dict(word.split("=") for word in row["settings"].split())
-    tried = f"{settings['samples']} x {settings['iterations']}, {settings['horizon']} ahead"
-    return row["task"], f"`{row['model']}`", row["planner"], row["cost"], tried
+    tried = int(settings["samples"]) * int(settings["iterations"])
+    return row["task"], f"`{row['model']}`", row["planner"], row["cost"], str(tried)
 
 
 def _planned(rows: list[Row]) -> list[str]:
     number, solved = len(rows), sum(int(row["success"]) for row in rows)
-    low, high = _wilson(solved, number)
+    low, high = (float(np.clip(bound, 0, 1)) for bound in wilson(np.array(solved / number), np.array(number)))
     left = statistics.mean(float(row["goal_error_end"]) / float(row["goal_error_start"]) for row in rows)
     steps = [int(row["agent_steps"]) for row in rows if row["success"] == "1"]
     ranked = [[float(row[name]) for row in rows if row[name]] for name in ("agreement_first", "agreement_last")]
     return [
         f"{solved} of {number}",
-        f"{low:.0%} to {high:.0%}",
+        f"{100 * low:.0f} to {100 * high:.0f}%".replace(" ", "\N{NO-BREAK SPACE}"),
         f"{left:.0%}",
         f"{statistics.median(steps):.0f}" if steps else "",
         ", ".join(f"{statistics.mean(each):.2f}" for each in ranked if each),
     ]
-
-
-def _wilson(solved: int, number: int) -> tuple[float, float]:
-    share, z = solved / number, 1.96
-    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
-    half = z / (1 + z**2 / number) * (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 KINDS: dict[str, Callable[[list[Row]], str]] = {

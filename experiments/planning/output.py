@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
 
 from experiments.planning.config import PlanningProtocol
 from experiments.planning.episodes import PlannedEpisode
@@ -154,4 +155,5 @@ def _costs(episodes: Sequence[PlannedEpisode]) -> Markup:
         costs = np.mean([plan.costs_i for episode in episodes for plan in episode.plans], axis=0)
         axes.plot(np.arange(1, len(costs) + 1), costs, color=COLOURS[0], marker="o", markersize=4)
         axes.set(title="the elites' expected cost, mean of all plans", xlabel="iteration of the search")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return as_svg(picture, "planning costs")
