@@ -84,8 +84,10 @@ def describe(folder: RunFolder, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_words(settings: Mapping[str, Any]) -> str:
     """Settings as a table has them: `name=value` by their names, with a space between two and nowhere else."""
-    values = {name: str(value).replace(", ", ",").replace(" ", "%20") for name, value in settings.items()}
-    return " ".join(f"{name}={values[name]}" for name in sorted(values))
+    values = {
+        name: value if isinstance(value, str) else str(value).replace(", ", ",") for name, value in settings.items()
+    }
+    return " ".join(f"{name}={values[name].replace(' ', '%20')}" for name in sorted(values))
 
 
 def find_beginning(config: Mapping[str, Any]) -> str:

@@ -11,8 +11,9 @@ from noise_data import write_set
 from agent.events import Clock
 from experiments import cli
 from experiments.envs import rendering
+from experiments.envs.registry import suite_of
 from experiments.errors import UsageError
-from experiments.reports import tables
+from experiments.reports import protocols, tables
 from experiments.runs.metrics_log import Metrics
 from experiments.runs.run_folder import RunFolder, RunFolderError
 from experiments.training import presets
@@ -210,3 +211,8 @@ def test_a_run_of_an_earlier_version_has_no_table_and_no_page(tmp_path, capsys):
     assert (
         one == other == f"ivideogpt: {tmp_path} was written by an earlier version: start again with another --run-dir"
     )
+
+
+def test_what_a_table_says_of_a_protocol_is_read_back_as_it_was():
+    said = dict(suite_of("reach").protocol) | {"camera": "corner, flipped"}
+    assert protocols.read(tables.as_words(said)) == said
