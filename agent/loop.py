@@ -72,6 +72,7 @@ class Inputs:
     pretrained: WorldModelParams | None = None  # what a world model starts from instead of random weights
     perceptual: PerceptualWeights | None = None  # of LPIPS, where a tokenizer's config asks for that loss
     second_simulator: Callable[[], Settable] | None = None  # makes one, where the simulator is to be its own model
+    demonstration_seeds: Callable[[int], Sequence[int]] | None = None  # from which demonstration i may have begun
 
 
 class AlgorithmConfig(Protocol):

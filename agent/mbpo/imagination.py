@@ -7,7 +7,7 @@ policy, so that whatever differs is the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -86,9 +86,9 @@ class SimulatorModel:
     the very same ones and no file holds any.
     """
 
-    def __init__(self, simulator: Settable, seed_of: Callable[[int], int]):
-        """seed_of: the seed that the episode with a number, counted as the replay does, began from."""
-        self.simulator, self.seed_of, self.dynamics = simulator, seed_of, TrueDynamics(simulator)
+    def __init__(self, simulator: Settable, seeds_of: Callable[[int], Sequence[int]]):
+        """seeds_of: those that the episode with a number, counted as the replay does, may have begun from."""
+        self.simulator, self.seeds_of, self.dynamics = simulator, seeds_of, TrueDynamics(simulator)
         self.states: dict[int, list[Any]] = {}
 
     def __call__(
@@ -114,7 +114,7 @@ class SimulatorModel:
     def _states_of(self, number: int, episode: Episode) -> list[Any]:
         """The state at each frame of an episode. Raises RuntimeError where playing it again shows something else."""
         if number not in self.states:
-            frame, _ = self.simulator.reset(seed=self.seed_of(number))
+            frame = self._begin(number, episode)
             states = [self.simulator.save_state()]
             for step, action in enumerate(episode.actions):
                 if not np.array_equal(frame, episode.frames[step]):
@@ -128,6 +128,15 @@ class SimulatorModel:
             if len(self.states) > REMEMBERED:
                 del self.states[next(iter(self.states))]
         return self.states[number]
+
+    def _begin(self, number: int, episode: Episode) -> np.ndarray:
+        """The first frame of an episode, from the first seed that shows it, else from the last that there is."""
+        frame = episode.frames[0]
+        for seed in self.seeds_of(number):
+            frame, _ = self.simulator.reset(seed=seed)
+            if np.array_equal(frame, episode.frames[0]):
+                break
+        return frame
 
 
 @jax.jit

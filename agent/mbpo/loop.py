@@ -7,7 +7,7 @@ the current policy fill a second replay; DrQ-v2 learns from both.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -149,6 +149,7 @@ class MBPO(DrQv2):
         self.model = world_model.init(config.world_model, self._key("model init"))
         if inputs.pretrained is not None:
             self.model = self.model.with_params(inputs.pretrained)
+        self.demonstration_seeds = inputs.demonstration_seeds
         self.imagination = self._imagination(inputs)
         self.trusted = np.float32(1)  # of the imagined share of a batch: what the gate lets through
 
@@ -160,12 +161,16 @@ class MBPO(DrQv2):
         if schedule.imagination == "simulator":
             if inputs.second_simulator is None:
                 raise ValueError("imagination by the simulator needs a second simulator: give inputs.second_simulator")
-            first = self.demonstrations
-            return SimulatorModel(
-                inputs.second_simulator(), lambda number: self._episode_seed("episode", number - first)
-            )
+            return SimulatorModel(inputs.second_simulator(), self._seeds_of)
         model = self.config.world_model
         return LearnedModel(model, schedule.temperature, schedule.top_k, schedule.rollout_max_batch)
+
+    def _seeds_of(self, number: int) -> Sequence[int]:
+        """Those that an episode, counted from the run's start, demonstrations first, may have begun from."""
+        if number >= self.demonstrations:
+            return [self._episode_seed("episode", number - self.demonstrations)]
+        assert self.demonstration_seeds is not None, "only the run's own episodes are contexts where nobody knows these"
+        return self.demonstration_seeds(number)
 
     @property
     def learns_model(self) -> bool:
@@ -318,7 +323,7 @@ class MBPO(DrQv2):
         schedule = config.model
         contexts = self.replay.contexts(
             self._rng("contexts", count), schedule.rollout_batch, schedule.horizon, schedule.recent_share,
-            schedule.recent_episodes, own=schedule.imagination == "simulator",
+            schedule.recent_episodes, own=schedule.imagination == "simulator" and self.demonstration_seeds is None,
         )  # fmt: skip
         std = noise_std(config.agent, self.counts.agent_steps)
         policy = imagination_policy(config.agent, self.agent.parameters, std)

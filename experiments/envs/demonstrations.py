@@ -37,7 +37,7 @@ def collect(
             if path.exists():
                 load_episode(path)
                 break
-            episode = scripted_episode(env, np.random.default_rng([seed, index, attempt]), noise)
+            episode = scripted_episode(env, _scripted_rng(seed, index, attempt), noise)
             tried += 1
             if episode.success:
                 save_episode(path, episode)
@@ -49,6 +49,15 @@ def collect(
                 + (f"lower the noise ({noise:g})" if noise else "try another seed")
             )
         yield Progress(phase, index + 1, count, {"tried": tried})
+
+
+def _scripted_rng(seed: int, index: int, attempt: int) -> np.random.Generator:
+    return np.random.default_rng([seed, index, attempt])
+
+
+def scripted_scenes(seed: int, index: int) -> list[int]:
+    """The seeds of the scenes in which episode `index` of `collect` may have been played: one of each try."""
+    return [_scene(_scripted_rng(seed, index, attempt)) for attempt in range(TRIES)]
 
 
 def scripted_episode(env: Simulator, rng: np.random.Generator, noise: float = 0.0) -> Episode:
@@ -88,9 +97,13 @@ def random_episode(env: Simulator, rng: np.random.Generator, kind: RandomActions
 
 
 def _play_episode(env: Simulator, rng: np.random.Generator, choose: Callable[[np.ndarray, int], np.ndarray]) -> Episode:
-    seeds = [int(rng.integers(2**31))]
-    *_, (_, (parts,)) = play(as_vector_env(env), seeds, 1, lambda seen, step: np.asarray(choose(seen[0], step))[None])
+    *_, (_, (parts,)) = play(as_vector_env(env), [_scene(rng)], 1, lambda seen, step: np.asarray(choose(seen[0], step))[None])
     return as_episode(parts)
+
+
+def _scene(rng: np.random.Generator) -> int:
+    """The seed that an episode's scene is drawn from."""
+    return int(rng.integers(2**31))
 
 
 def load_folder(folder: str | os.PathLike, env: Simulator | None = None) -> list[Episode]:

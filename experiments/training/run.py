@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import types
@@ -12,6 +13,7 @@ from typing import Any
 from agent.episodes import Simulators, as_vector_env
 from agent.events import SafePoint
 from agent.loop import Inputs, Loop, Snapshot
+from experiments.envs.demonstrations import scripted_scenes
 from experiments.envs.processes import Processes
 from experiments.envs.registry import make_simulator
 from experiments.envs.simulator import Simulator
@@ -87,7 +89,10 @@ def train(
                 made = make_simulator(experiment.task, experiment.render_quality, facts.resolution)
                 return stack.enter_context(contextlib.closing(made))
 
-            inputs = Inputs(envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, second)
+            scenes = None if demonstrations is not None else functools.partial(scripted_scenes, experiment.seed)
+            inputs = Inputs(
+                envs, given, experiment.seed, folder.replay, held_out, pretrained, perceptual, second, scenes
+            )
             loop = make_loop(experiment.algorithm, experiment.schedule, inputs)
             score = _resume(loop, checkpoints, folder, display, restart)
             _record_all(loop, Recorder(folder, checkpoints, display, score, trackers), stop)

@@ -119,7 +119,7 @@ def contexts_of(episodes: list[Episode], steps: list[int]) -> Contexts:
 
 def test_the_simulator_as_model_shows_what_really_followed():
     episodes = [played(100), played(101)]
-    model = SimulatorModel(Dot(16), lambda number: 100 + number)
+    model = SimulatorModel(Dot(16), lambda number: [9, 100 + number, 7])
     for _ in range(2):  # the second time from the states that it remembers
         rollouts = model(contexts_of(episodes, [0, 2]), POLICY, jax.random.key(0), 3, NO_PARAMS)
         np.testing.assert_array_equal(rollouts.frames_bfhwc[0], episodes[0].frames[1:4])
@@ -128,7 +128,7 @@ def test_the_simulator_as_model_shows_what_really_followed():
 
 
 def test_a_simulator_that_shows_something_else_again_is_refused():
-    model = SimulatorModel(Dot(16), lambda number: 7)
+    model = SimulatorModel(Dot(16), lambda number: [7, 8])
     with pytest.raises(RuntimeError, match="episode 0 played again shows another frame 0"):
         model(contexts_of([played(100)], [1]), POLICY, jax.random.key(0), 1, NO_PARAMS)
 
