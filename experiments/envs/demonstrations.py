@@ -97,7 +97,8 @@ def random_episode(env: Simulator, rng: np.random.Generator, kind: RandomActions
 
 
 def _play_episode(env: Simulator, rng: np.random.Generator, choose: Callable[[np.ndarray, int], np.ndarray]) -> Episode:
-    *_, (_, (parts,)) = play(as_vector_env(env), [_scene(rng)], 1, lambda seen, step: np.asarray(choose(seen[0], step))[None])
+    scenes = [_scene(rng)]
+    *_, (_, (parts,)) = play(as_vector_env(env), scenes, 1, lambda seen, step: np.asarray(choose(seen[0], step))[None])
     return as_episode(parts)
 
 
