@@ -48,6 +48,7 @@ class Schedule:
     replay_episodes: int = 2000  # newest real episodes kept, besides the demonstrations
     random_actions: RandomActions = RandomActions()
     evaluate_every_agent_steps: int = 5000
+    evaluate_first_policy: bool = False  # also before the policy's first step, once it has learned from what there is
     evaluation_episodes: int = 20
     checkpoint_every_agent_steps: int = 500
     shown_episodes: int = 4  # evaluation episodes whose frames are kept for a video
@@ -232,6 +233,12 @@ class Loop(Generic[CountsOf]):
         """Whether the policy plays the episodes that begin now."""
         return self.counts.agent_steps >= self.schedule.random_agent_steps
 
+    @property
+    def _acts_first(self) -> bool:
+        """Whether the policy plays the episodes that begin now, and played none before."""
+        before = self.counts.agent_steps - self.envs.num_envs * self.episode_agent_steps
+        return self.acts and before < self.schedule.random_agent_steps
+
     def _rng(self, purpose: str, counter: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, counter, *purpose.encode()])
 
@@ -256,6 +263,8 @@ class Loop(Generic[CountsOf]):
                 return
             if self.acts:
                 yield from self._prepare()
+                if self.schedule.evaluate_first_policy and self._acts_first:
+                    yield from self._evaluate()
             yield from self._play_episodes()
 
     def _crossed(self, interval: int) -> bool:
@@ -342,8 +351,13 @@ class Loop(Generic[CountsOf]):
         now, schedule = self.counts.agent_steps, self.schedule
         learned = now > schedule.random_agent_steps
         every = learned and self._crossed(schedule.evaluate_every_agent_steps)
-        due = now == 0 or every or now >= schedule.agent_steps
-        if not due or self.counts.evaluated_agent_steps == now:
+        if now == 0 or every or now >= schedule.agent_steps:
+            yield from self._evaluate()
+
+    def _evaluate(self) -> Iterator[Event]:
+        """Evaluate as the policy is now, unless this agent step was evaluated already."""
+        now, schedule = self.counts.agent_steps, self.schedule
+        if self.counts.evaluated_agent_steps == now:
             return
         episodes: list[Episode] = []
         while (missing := schedule.evaluation_episodes - len(episodes)) > 0:

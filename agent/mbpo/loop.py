@@ -35,6 +35,7 @@ class ModelSchedule:
     initial_transformer_updates: int = 1000
     alternate_initial: bool = False  # these updates take turns, as published: one of each part after the other
     initial_rollouts: int = 20
+    imagined_updates: int = 0  # learner updates after these, with rollouts as often as later, before the policy acts
     tokenizer_every_env_steps: int | None = 40  # None: stays as first trained, so that the codes keep their meaning
     transformer_every_env_steps: int = 10
     rollout_every_env_steps: int = 200
@@ -56,7 +57,7 @@ class ModelSchedule:
 
     def __post_init__(self):
         require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
-        require_at_least(0, self, "initial_rollouts", "temperature", "entropy_scale")
+        require_at_least(0, self, "initial_rollouts", "imagined_updates", "temperature", "entropy_scale")
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
@@ -247,6 +248,9 @@ class MBPO(DrQv2):
             ("first transformer training", "transformer_updates", transformer, self._update_transformer),
             ("first rollouts", "rollouts", schedule.initial_rollouts, self._imagine),
         ]
+        if schedule.imagined_updates:
+            total = self.config.agent.initial_updates + schedule.imagined_updates
+            stages.append(("learning in imagination", "agent_updates", total, self._learn_in_imagination))
         if schedule.alternate_initial:
             stages[:2] = [("first training", "transformer_updates", transformer, self._update_both)]
         for phase, counter, total, act_once in stages:
@@ -254,12 +258,21 @@ class MBPO(DrQv2):
                 continue
             if counter == "rollouts" and not self.counts.rollouts and self.learns_model:
                 yield self._evaluate_model()
-            while (done := getattr(self.counts, counter) + 1) <= total:
+            while getattr(self.counts, counter) < total:
                 act_once()
+                done = min(getattr(self.counts, counter), total)
                 yield from self._progress(phase, done, total, log_now=done % 10 == 0 or done == total)
                 if done < total:
                     yield SafePoint(self.clock, self.snapshot())
             yield from self._checkpoint()
+
+    def _learn_in_imagination(self) -> None:
+        """The updates of an agent step that nobody takes, then rollouts where as many updates bring some later on."""
+        before, per_step = self.counts.agent_updates, self.config.agent.updates_per_agent_step
+        self._learn(self._draw_batch())
+        interval = max(self.config.model.rollout_every_env_steps * per_step // self.action_repeat, 1)
+        for _ in range(self.counts.agent_updates // interval - before // interval):
+            self._imagine()
 
     def _model_updates(self, agent_steps: int) -> None:
         """What the model's schedule asks for over the last `agent_steps` steps."""
