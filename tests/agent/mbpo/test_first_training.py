@@ -16,6 +16,7 @@ class Recorded(MBPO):
         self.config, self.counts, self.done = MBPOConfig(model=schedule), MBPOCounts(agent_steps=2000), []
 
     clock = property(lambda self: Clock())
+    action_repeat = 2
 
     def _note(self, letter: str, counter: str) -> None:
         self.done.append(letter)
@@ -29,6 +30,13 @@ class Recorded(MBPO):
 
     def _imagine(self):
         self._note("r", "rollouts")
+
+    def _draw_batch(self):
+        return None
+
+    def _learn(self, batch):
+        self.done.append("a")
+        self.counts = self.counts.plus(agent_updates=self.config.agent.updates_per_agent_step)
 
     def _evaluate_model(self):
         return "evaluated"
@@ -53,6 +61,18 @@ def test_updates_come_one_after_the_other_or_by_turns_and_a_second_time_not_at_a
     assert "".join(loop.done) == order
     list(loop._prepare_model())
     assert "".join(loop.done) == order
+
+
+def test_the_actor_critic_learns_in_imagination_with_rollouts_as_often_as_while_it_acts():
+    """Two updates an agent step of two environment steps: a rollout every ten environment steps is one in ten updates.
+
+    20 updates, two at a time, of which the agent's own first ones are not done anew.
+    """
+    loop = Recorded(dataclasses.replace(SCHEDULE, imagined_updates=20, rollout_every_env_steps=10))
+    list(loop._prepare_model())
+    assert "".join(loop.done) == "tttmmmr" + 2 * "aaaaar"
+    list(loop._prepare_model())
+    assert "".join(loop.done) == "tttmmmr" + 2 * "aaaaar"
 
 
 def test_turns_need_as_many_of_both():

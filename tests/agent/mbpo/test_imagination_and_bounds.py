@@ -8,6 +8,7 @@ import pytest
 from safe_points import Dot, check_that_all_lead_to, whole_run
 
 from agent.drqv2 import DrQv2Config, NetworkConfig
+from agent.events import Evaluated
 from agent.loop import Inputs, Schedule
 from agent.mbpo import MBPOConfig, ModelSchedule
 from agent.mbpo.imagination import CopyLast, SimulatorModel
@@ -145,6 +146,33 @@ def test_a_run_with_a_bound_as_model_resumes_bit_for_bit_and_has_no_model_of_its
     assert finished["counts"]["transformer_updates"] == finished["counts"]["tokenizer_updates"] == 0
     late = [state for state, _ in safe_points if state.counts["rollouts"] > 2]
     check_that_all_lead_to(finished, [late[0]], make, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_what_was_learned_in_imagination_is_evaluated_before_the_first_step_and_resumes_bit_for_bit(tmp_path):
+    """From the scenes of two demonstrations, which the simulator finds again, and of the random episodes."""
+    schedule = dataclasses.replace(SCHEDULE, evaluate_first_policy=True)
+    config = settings("simulator", imagined_updates=12)
+
+    def make(folder):
+        given = [played(100), played(101)]
+        return MBPO(
+            config, schedule,
+            Inputs(
+                Dot(16), given, 0, folder, second_simulator=lambda: Dot(16),
+                demonstration_seeds=lambda index: [5, 100 + index],
+            ),
+        )  # fmt: skip
+
+    whole = make(tmp_path / "whole")
+    evaluated = [event.clock.agent_steps for event in whole.events() if isinstance(event, Evaluated)]
+    first_acting = min(steps for steps in range(0, 30, 5) if steps >= schedule.random_agent_steps)
+    assert evaluated == [0, first_acting, whole.counts.agent_steps]
+    assert isinstance(whole.imagination, SimulatorModel) and {0, 1} <= set(whole.imagination.states)
+    safe_points, finished = whole_run(again := make(tmp_path / "again"))
+    assert again.counts == whole.counts and finished["counts"]["agent_updates"] == 2 + 12 + 15
+    within = [state for state, _ in safe_points if 2 < state.counts["agent_updates"] < 14]
+    check_that_all_lead_to(finished, [within[5]], make, tmp_path / "again")
 
 
 @pytest.mark.slow
