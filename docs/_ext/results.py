@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from experiments.reports import imagination_gain
 from experiments.reports.plots import wilson
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "results"
@@ -231,6 +232,11 @@ def _planned(rows: list[Row]) -> list[str]:
     ]
 
 
+def imagination(rows: list[Row]) -> str:
+    """A line for each task and what imagined for the agent there."""
+    return _table(imagination_gain.HEAD, map(imagination_gain.cells, imagination_gain.find(rows)))
+
+
 KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-and-last": first_and_last,
     "every-evaluation": every_evaluation,
@@ -242,6 +248,7 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "training-errors": training_errors,
     "horizons": horizons,
     "planning": planning,
+    "imagination": imagination,
     "sources": sources,
 }
 
