@@ -10,6 +10,7 @@ from experiments.errors import UsageError
 from experiments.sweeps import config, targets
 
 EXAMPLE = pathlib.Path(targets.__file__).with_name("example.yaml")
+IMAGINATION = EXAMPLE.with_name("imagination.yaml")
 
 
 def changed(**changes):
@@ -32,11 +33,25 @@ POPULATION = changed(population={"interval": 50}, seeds=[0], space=TAU)
 
 @pytest.mark.parametrize(
     "raw",
-    [RAW, POPULATION, PRETRAIN, yaml.safe_load(EXAMPLE.read_text())],
-    ids=("train", "population", "pretrain", "example"),
+    [RAW, POPULATION, PRETRAIN, *(yaml.safe_load(path.read_text()) for path in (EXAMPLE, IMAGINATION))],
+    ids=("train", "population", "pretrain", "example", "imagination"),
 )
 def test_a_sweep_that_can_run_passes(raw):
     assert targets.check(config.parse(raw, "test.yaml")) > 0
+
+
+def test_who_imagines_in_the_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not():
+    points = targets.points_of(config.load(IMAGINATION))
+    tasks, kinds = {point["task"] for point in points}, 5
+    assert len(points) == kinds * len(tasks) and len(tasks) >= 3
+    learners = []
+    for point in points:
+        prefix = {"drqv2": "drqv2.", "mbpo": "mbpo.agent."}.get(point["algorithm"])
+        if prefix is not None:
+            learner = {name.removeprefix(prefix): value for name, value in point.items() if name.startswith(prefix)}
+            learner["initial-updates"] += point.get("mbpo.model.imagined-updates", 0)
+            learners.append(learner)
+    assert len(learners) == 4 * len(tasks) and all(learner == learners[0] for learner in learners)
 
 
 @pytest.mark.parametrize(
