@@ -194,6 +194,17 @@ class Contexts:
     steps_b: np.ndarray  # int [B]: agent steps from their beginnings
     episodes: tuple[Episode, ...]
 
+    def rows(self, picked: Sequence[int]) -> Contexts:
+        """Some of them."""
+        index = np.asarray(picked, np.int64)
+        return Contexts(
+            self.stacks_bshwc[index],
+            self.rewards_b[index],
+            self.numbers_b[index],
+            self.steps_b[index],
+            tuple(self.episodes[row] for row in picked),
+        )
+
 
 def stack_frames(frames_thwc: np.ndarray | Sequence[np.ndarray], index: int, stack: int) -> np.ndarray:
     """The `stack` frames up to `index`, [stack, H, W, 3]; the first frame fills what is missing.

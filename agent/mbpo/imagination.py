@@ -94,9 +94,7 @@ class SimulatorModel:
     def __call__(
         self, contexts: Contexts, policy: Policy, key: Array, horizon: int, params: WorldModelParams
     ) -> Rollouts:
-        stacks = contexts.stacks_bshwc
-        where = zip(contexts.numbers_b, contexts.episodes, contexts.steps_b, strict=True)
-        states = [self._states_of(int(number), episode)[int(step)] for number, episode, step in where]
+        stacks, states = contexts.stacks_bshwc, self._states(contexts)
         frames, actions, rewards = [], [], []
         for k in range(horizon):
             actions.append(_act(policy, stacks, jax.random.fold_in(key, k)))
@@ -106,6 +104,20 @@ class SimulatorModel:
             rewards.append(np.array([reward for _, _, reward in stepped], np.float32))
             stacks = np.concatenate([stacks[:, 1:], frames[-1][:, None]], axis=1)
         return Rollouts(*(np.stack(x, axis=1) for x in (frames, actions, rewards)))
+
+    def follow(self, contexts: Contexts, actions_bfa: np.ndarray) -> Rollouts:
+        """What really follows these actions."""
+        every = range(1, actions_bfa.shape[1] + 1)
+        followed = [
+            self.dynamics.follow(state, actions, every)
+            for state, actions in zip(self._states(contexts), actions_bfa, strict=True)
+        ]
+        frames, rewards = (np.stack([getattr(one, name) for one in followed]) for name in ("frames_khwc", "rewards_f"))
+        return Rollouts(frames, actions_bfa, rewards)
+
+    def _states(self, contexts: Contexts) -> list[Any]:
+        where = zip(contexts.numbers_b, contexts.episodes, contexts.steps_b, strict=True)
+        return [self._states_of(int(number), episode)[int(step)] for number, episode, step in where]
 
     def _step(self, state: Any, action: np.ndarray) -> tuple[Any, np.ndarray, float]:
         state, (frame,), (reward,) = self.dynamics.follow(state, action[None], seen=(1,))
@@ -137,6 +149,24 @@ class SimulatorModel:
             if np.array_equal(frame, episode.frames[0]):
                 break
         return frame
+
+
+def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
+    """How far imagined rollouts are from what really follows their own actions: squared errors of frames in [0, 1],
+    absolute errors of rewards in their own units, each over all steps and at the last one; and the mean true reward.
+
+    Where `reward` is above `true_reward`, the policy is paid for what does not happen.
+    """
+    frames = np.square((imagined.frames_bfhwc.astype(np.float32) - real.frames_bfhwc) / 255).mean(axis=(0, 2, 3, 4))
+    rewards = np.abs(imagined.rewards_bf - real.rewards_bf).mean(axis=0)
+    return {
+        "checked_reward": imagined.rewards_bf.mean(),
+        "true_reward": real.rewards_bf.mean(),
+        "true_reward_mae": rewards.mean(),
+        "true_reward_mae_last": rewards[-1],
+        "true_mse": frames.mean(),
+        "true_mse_last": frames[-1],
+    }
 
 
 @jax.jit

@@ -18,10 +18,10 @@ from agent.drqv2 import DrQv2Config, imagination_policy, noise_std
 from agent.drqv2.loop import DrQv2, DrQv2Counts, join_transitions
 from agent.events import Event, SafePoint
 from agent.loop import Inputs, Schedule
-from agent.mbpo.imagination import CopyLast, Imagination, LearnedModel, SimulatorModel
+from agent.mbpo.imagination import CopyLast, Imagination, LearnedModel, Rollouts, SimulatorModel, measure
 from agent.mbpo.imagined import ImaginedReplay
 from agent.mbpo.model_evaluation import Comparison, ModelEvaluated, evaluate_model
-from agent.replay import Segments, Transitions
+from agent.replay import Contexts, Segments, Transitions
 from tokenizer.limits import require_at_least, require_shares
 from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
 
@@ -49,6 +49,7 @@ class ModelSchedule:
     real_share: float = 0.5  # of what a learner batch holds beside demonstrations, once there is imagined data
     imagined_capacity: int = 1000  # rollout batches kept
     imagination: Literal["learned", "simulator", "copy-last"] = "learned"  # the others are bounds, for comparison
+    checked_rollouts: int = 0  # of a batch, also played in a second simulator to measure them: uncounted steps
     recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
     recent_episodes: int = 5
     gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
@@ -57,7 +58,9 @@ class ModelSchedule:
 
     def __post_init__(self):
         require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
-        require_at_least(0, self, "initial_rollouts", "imagined_updates", "temperature", "entropy_scale")
+        require_at_least(
+            0, self, "initial_rollouts", "imagined_updates", "checked_rollouts", "temperature", "entropy_scale"
+        )
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
@@ -69,6 +72,10 @@ class ModelSchedule:
             )
         if self.imagination not in ("learned", "simulator", "copy-last"):
             raise ValueError(f"imagination is {self.imagination!r}: expected learned, simulator or copy-last")
+        if self.checked_rollouts and self.imagination != "learned":
+            raise ValueError(
+                f"checked_rollouts measures the learned model, and imagination is {self.imagination}: leave it at 0"
+            )
         if self.gate and self.imagination != "learned":
             raise ValueError(
                 f"the gate measures the learned model, and imagination is {self.imagination}: leave it out"
@@ -151,18 +158,27 @@ class MBPO(DrQv2):
         if inputs.pretrained is not None:
             self.model = self.model.with_params(inputs.pretrained)
         self.demonstration_seeds = inputs.demonstration_seeds
-        self.imagination = self._imagination(inputs)
+        self.truth = self._truth(inputs)
+        self.imagination = self._imagination()
         self.trusted = np.float32(1)  # of the imagined share of a batch: what the gate lets through
 
-    def _imagination(self, inputs: Inputs) -> Imagination:
-        """What the schedule asks for. Raises ValueError for a simulator as model that nobody gave."""
+    def _truth(self, inputs: Inputs) -> SimulatorModel | None:
+        """The simulator as model, where the schedule asks for it. Raises ValueError where nobody gave a second one."""
+        schedule = self.config.model
+        if schedule.imagination != "simulator" and not schedule.checked_rollouts:
+            return None
+        if inputs.second_simulator is None:
+            raise ValueError("imagination by the simulator needs a second simulator: give inputs.second_simulator")
+        return SimulatorModel(inputs.second_simulator(), self._seeds_of)
+
+    def _imagination(self) -> Imagination:
+        """What the schedule asks for."""
         schedule = self.config.model
         if schedule.imagination == "copy-last":
             return CopyLast()
         if schedule.imagination == "simulator":
-            if inputs.second_simulator is None:
-                raise ValueError("imagination by the simulator needs a second simulator: give inputs.second_simulator")
-            return SimulatorModel(inputs.second_simulator(), self._seeds_of)
+            assert self.truth is not None
+            return self.truth
         model = self.config.world_model
         return LearnedModel(model, schedule.temperature, schedule.top_k, schedule.rollout_max_batch)
 
@@ -348,9 +364,23 @@ class MBPO(DrQv2):
         summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
         if schedule.entropy_scale and rollouts.entropies_bf is not None:
             summary["entropy"] = rollouts.entropies_bf.mean()  # by which to choose the scale
-        if schedule.imagination == "simulator":
-            summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * rewards.size)
+        if schedule.checked_rollouts:
+            summary |= self._check(contexts, rollouts)
+        played = rewards.size if schedule.imagination == "simulator" else schedule.checked_rollouts * schedule.horizon
+        if played:
+            summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * played)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
+
+    def _check(self, contexts: Contexts, rollouts: Rollouts) -> dict[str, np.float32]:
+        """The first rollouts of a batch beside what really follows; nothing where no scene of theirs is known."""
+        first = 0 if self.demonstration_seeds is not None else self.demonstrations
+        known = [row for row, number in enumerate(contexts.numbers_b) if number >= first]
+        rows = known[: self.config.model.checked_rollouts]
+        if not rows:
+            return {}
+        assert self.truth is not None
+        picked = Rollouts(*(each[rows] for each in rollouts[:3]))
+        return measure(picked, self.truth.follow(contexts.rows(rows), picked.actions_bfa))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 

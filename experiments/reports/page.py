@@ -265,6 +265,19 @@ BOUNDS = {
 """What is said of a run that imagines with a bound in place of a model, by its setting."""
 
 
+def _checked(run: Run) -> str:
+    """What came of rollouts that were also played in the simulator; nothing where none were."""
+    line, spent = latest(run.lines, "imagined/true_reward"), latest(run.lines, UNCOUNTED)
+    if line is None or spent is None:
+        return ""
+    paid, truly, error = (line[f"imagined/{name}"] for name in ("checked_reward", "true_reward", "true_mse"))
+    return (
+        f" Under the policy's own actions it pays {paid:.2f} an agent step where the simulator pays {truly:.2f}, and "
+        f"its frames are off by {error:.5f} (the newest rollouts that were also played; {spent[UNCOUNTED]:,.0f} agent "
+        "steps of that are in no budget)."
+    )
+
+
 def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdict:
     line = latest(run.lines, f"model/mse_{other}")
     if not run.has_model:
@@ -294,6 +307,8 @@ def _model_verdict(run: Run, other: str, question: str, described: str) -> Verdi
         _when(run.config, line["agent_steps"] if run.trains_agent else line["updates"]),
     ]
     detail += f" ({', '.join(part for part in where if part)})."
+    if other == "copy_last":
+        detail += _checked(run)
     answer = "yes" if mine < CLEARLY * theirs else "barely" if mine < theirs else "no"
     return Verdict(question, mine < theirs, answer, detail)
 

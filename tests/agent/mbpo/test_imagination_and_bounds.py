@@ -11,7 +11,7 @@ from agent.drqv2 import DrQv2Config, NetworkConfig
 from agent.events import Evaluated
 from agent.loop import Inputs, Schedule
 from agent.mbpo import MBPOConfig, ModelSchedule
-from agent.mbpo.imagination import CopyLast, SimulatorModel
+from agent.mbpo.imagination import CopyLast, Rollouts, SimulatorModel, measure
 from agent.mbpo.loop import MBPO, trust
 from agent.mbpo.model_evaluation import compare
 from agent.replay import Contexts, Episode, Replay
@@ -128,6 +128,31 @@ def test_the_simulator_as_model_shows_what_really_followed():
         assert (rollouts.rewards_bf == 1).all()
 
 
+def test_rollouts_are_measured_against_what_really_follows_their_actions():
+    """Frames off by 51 of 255 at the last of three steps, rewards by 2 at every step and by 5 at the last."""
+    episodes = [played(100), played(101)]
+    contexts = contexts_of(episodes, [0, 2])
+    model = SimulatorModel(Dot(16), lambda number: [100 + number])
+    real = model.follow(contexts, np.ones((2, 3, 4), np.float32))
+    np.testing.assert_array_equal(real.frames_bfhwc[1], episodes[1].frames[3:6])
+    np.testing.assert_array_equal(real.rewards_bf, 1)
+    frames = np.full((2, 3, 16, 16, 3), 100, np.uint8)
+    off = frames.copy()
+    off[:, 2] += 51
+    rewards = np.full((2, 3), 3, np.float32)
+    rewards[:, 2] = 6
+    found = measure(Rollouts(off, real.actions_bfa, rewards), real._replace(frames_bfhwc=frames))
+    assert found["true_mse"] == pytest.approx(0.04 / 3) and found["true_mse_last"] == pytest.approx(0.04)
+    assert found["true_reward"] == 1 and found["checked_reward"] == 4
+    assert found["true_reward_mae"] == 3 and found["true_reward_mae_last"] == 5
+
+
+def test_some_of_the_contexts_are_the_same_moments():
+    contexts = contexts_of([played(100), played(101), played(102)], [0, 2, 1]).rows([2, 0])
+    assert contexts.numbers_b.tolist() == [2, 0] and contexts.steps_b.tolist() == [1, 0]
+    np.testing.assert_array_equal(contexts.stacks_bshwc[0, -1], contexts.episodes[0].frames[1])
+
+
 def test_a_simulator_that_shows_something_else_again_is_refused():
     model = SimulatorModel(Dot(16), lambda number: [7, 8])
     with pytest.raises(RuntimeError, match="episode 0 played again shows another frame 0"):
@@ -177,15 +202,24 @@ def test_what_was_learned_in_imagination_is_evaluated_before_the_first_step_and_
 
 @pytest.mark.slow
 def test_a_run_that_weighs_what_is_imagined_resumes_bit_for_bit(tmp_path):
-    config = settings("learned", entropy_scale=0.5, td_lambda=0.5)
+    config = settings("learned", entropy_scale=0.5, td_lambda=0.5, checked_rollouts=2)
 
     def make(folder):
-        return MBPO(config, SCHEDULE, Inputs(Dot(16), [], 0, folder, held_out=[played(100), played(101)]))
+        held_out = [played(100), played(101)]
+        return MBPO(
+            config, SCHEDULE, Inputs(Dot(16), [], 0, folder, held_out, second_simulator=lambda: Dot(16))
+        )  # fmt: skip
 
     whole = make(tmp_path / "whole")
     safe_points, finished = whole_run(whole)
     weights = whole._draw_transitions(np.random.default_rng(0)).weights_b
     assert weights is not None and weights.min() < 1 and weights.max() == 1
+    whole._imagine()
+    checked = whole.metrics.take()
+    assert -1 <= checked["imagined/true_reward"] <= 1 and checked["imagined/true_mse"] > 0
+    assert checked["imagined/uncounted_agent_steps"] == whole.counts.rollouts * 2 * config.model.horizon
+    whole = make(tmp_path / "again")
+    assert whole_run(whole)[1]["counts"] == finished["counts"]
     late = [state for state, _ in safe_points if state.counts["rollouts"] > 2]
     check_that_all_lead_to(finished, [late[0]], make, tmp_path / "whole")
 

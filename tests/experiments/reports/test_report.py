@@ -151,6 +151,17 @@ def test_a_run_that_imagines_with_a_bound_is_marked_as_a_diagnostic(tmp_path):
         assert page.count("a diagnostic") == 2 and said in page
 
 
+def test_rollouts_that_were_also_played_are_told_beside_the_models_error(tmp_path):
+    folder = finished(tmp_path)
+    values = {"checked_reward": 3.5, "true_reward": 2.25, "true_mse": 0.00125, "uncounted_agent_steps": 1200}
+    with Metrics(folder.metrics) as metrics:
+        clock = types.SimpleNamespace(agent_steps=200, env_steps=400)
+        metrics.write(clock, {f"imagined/{name}": value for name, value in values.items()})
+    said = "it pays 3.50 an agent step where the simulator pays 2.25, and its frames are off by 0.00125"
+    page = text(write_report([folder]).read_text())
+    assert page.count(said) == 1 and "1,200 agent steps of that are in no budget" in page
+
+
 @pytest.mark.parametrize(
     ("success", "said"),
     [((0.8, 0.7), "took away more"), ((0.1, 0.3), "contributed 20% or more"), ((0.6, 0.2), "can be seen on this task")],
