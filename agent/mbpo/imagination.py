@@ -155,7 +155,7 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
     """How far imagined rollouts are from what really follows their own actions: squared errors of frames in [0, 1],
     absolute errors of rewards in their own units, each over all steps and at the last one; and the mean true reward.
 
-    Where `reward` is above `true_reward`, the policy is paid for what does not happen.
+    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen.
     """
     frames = np.square((imagined.frames_bfhwc.astype(np.float32) - real.frames_bfhwc) / 255).mean(axis=(0, 2, 3, 4))
     rewards = np.abs(imagined.rewards_bf - real.rewards_bf).mean(axis=0)

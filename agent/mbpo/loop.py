@@ -76,6 +76,10 @@ class ModelSchedule:
             raise ValueError(
                 f"checked_rollouts measures the learned model, and imagination is {self.imagination}: leave it at 0"
             )
+        if self.checked_rollouts > self.rollout_batch:
+            raise ValueError(
+                f"checked_rollouts is {self.checked_rollouts}, but a batch holds {self.rollout_batch} rollouts"
+            )
         if self.gate and self.imagination != "learned":
             raise ValueError(
                 f"the gate measures the learned model, and imagination is {self.imagination}: leave it out"
@@ -367,7 +371,7 @@ class MBPO(DrQv2):
         if schedule.checked_rollouts:
             summary |= self._check(contexts, rollouts)
         played = rewards.size if schedule.imagination == "simulator" else schedule.checked_rollouts * schedule.horizon
-        if played:
+        if played:  # at most: rollouts from a scene that nobody knows are not checked
             summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * played)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
 

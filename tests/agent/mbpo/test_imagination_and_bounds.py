@@ -272,6 +272,10 @@ def test_what_the_gate_decided_is_in_the_checkpoint():
 
 
 def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="checked_rollouts measures the learned model, and imagination is simulator"):
+        ModelSchedule(imagination="simulator", checked_rollouts=1)
+    with pytest.raises(ValueError, match="checked_rollouts is 4, but a batch holds 3 rollouts"):
+        ModelSchedule(rollout_batch=3, checked_rollouts=4)
     with pytest.raises(ValueError, match="the gate measures the learned model, and imagination is copy-last"):
         ModelSchedule(gate=True, imagination="copy-last")
     with pytest.raises(ValueError, match="what the learned model is unsure of, and imagination is copy-last"):

@@ -8,8 +8,15 @@ from experiments.envs import rendering
 rendering.choose_backend()
 
 from agent.episodes import RandomActions  # noqa: E402
-from agent.replay import Episode, EpisodeError, save_episode  # noqa: E402
-from experiments.envs.demonstrations import collect, collect_random, load_folder, scripted_episode  # noqa: E402
+from agent.mbpo.imagination import SimulatorModel  # noqa: E402
+from agent.replay import Episode, EpisodeError, Replay, save_episode  # noqa: E402
+from experiments.envs.demonstrations import (  # noqa: E402
+    collect,
+    collect_random,
+    load_folder,
+    scripted_episode,
+    scripted_scenes,
+)
 from experiments.envs.metaworld import MetaWorld  # noqa: E402
 from experiments.errors import UsageError  # noqa: E402
 
@@ -37,6 +44,21 @@ def test_collected_episodes_succeed_and_their_actions_are_in_range(collected):
         assert episode.length == 100
         assert np.abs(episode.actions).max() <= 1
         assert episode.frames.std() > 10
+
+
+def test_the_simulator_finds_the_scene_of_a_demonstration_again_and_follows_it_bit_for_bit(collected):
+    replay, simulator = Replay(None, stack=2, steps=1, discount=0.9), MetaWorld("handle-press")
+    for episode in load_folder(collected[0]):
+        replay.add(episode, demonstration=True)
+    contexts = replay.contexts(np.random.default_rng(0), 4, horizon=20)
+    assert set(contexts.numbers_b.tolist()) == {0, 1}
+    moments = list(zip(contexts.episodes, contexts.steps_b, strict=True))
+    actions = np.stack([episode.actions[step : step + 20] for episode, step in moments])
+    followed = SimulatorModel(simulator, lambda index: scripted_scenes(3, index)).follow(contexts, actions)
+    for row, (episode, step) in enumerate(moments):
+        np.testing.assert_array_equal(followed.frames_bfhwc[row], episode.frames[step + 1 : step + 21])
+        np.testing.assert_array_equal(followed.rewards_bf[row], episode.rewards[step : step + 20])
+    simulator.close()
 
 
 def test_random_episodes_hold_their_actions_and_depend_on_seed_and_place_alone(env, tmp_path):
