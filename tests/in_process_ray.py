@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import pickle
+import multiprocessing
 import signal
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 
 class WorkerCrashedError(Exception):
@@ -15,7 +16,19 @@ class WorkerCrashedError(Exception):
 
 def travelled(value):
     """A value of these tests' own as it arrives in another process: what cannot travel raises."""
-    return pickle.loads(pickle.dumps(value))
+    here, there = multiprocessing.Pipe()
+
+    def send() -> None:
+        with here:  # closed in any case, so that nobody waits for what cannot travel
+            here.send(value)
+
+    with there, ThreadPoolExecutor(1) as pool:  # a thread: a pipe holds little, and a large value waits for its reader
+        sent = pool.submit(send)
+        try:
+            return there.recv()
+        except EOFError:
+            sent.result()
+            raise
 
 
 class Died(BaseException):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from experiments.reports import curves
+from experiments.reports.scores import mean_over
 from experiments.reports.statistics import Interval, mean_difference
 
 ALONE, BOUND = "drqv2", "simulator"
@@ -98,9 +99,7 @@ def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:
 
 
 def _area(evaluations: Sequence[curves.Row], name: str) -> float:
-    """By straight lines between the evaluations."""
-    steps = np.array(_steps(evaluations), np.float64)
-    return float(np.trapezoid([float(row[name]) for row in evaluations], steps) / (steps[-1] - steps[0]))
+    return mean_over(np.array(_steps(evaluations)), np.array([float(row[name]) for row in evaluations]))
 
 
 def _gain(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:

@@ -49,12 +49,17 @@ class ScoredRun:
         inside = steps < budget
         x = np.append(steps[inside], budget)
         y = np.append(self.success[inside], np.interp(budget, steps, self.success))
-        return float(np.trapezoid(y, x) / (budget - steps[0]))
+        return mean_over(x, y)
 
     def solved(self, over: str = "env_steps") -> float:
         """Where the first evaluation of at least SOLVED is; infinite where there is none (a censored run)."""
         found = np.flatnonzero(self.success >= curves.SOLVED)
         return float(self.over[over][found[0]]) if len(found) else np.inf
+
+
+def mean_over(steps: np.ndarray, values: np.ndarray) -> float:
+    """Mean from the first step to the last, by straight lines between them."""
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
 
 
 @dataclasses.dataclass(frozen=True)
