@@ -35,7 +35,7 @@ class Worth:
     curve: Mapping[str, np.ndarray]  # by measure: means over seeds [K]
     areas: Mapping[str, Mapping[str, float]]  # by measure and seed: mean over the time between these evaluations
     gains: Mapping[str, Interval]  # by measure: of its areas over those of DrQ-v2 alone, seed by seed
-    shares: Mapping[str, float | None]  # by measure: of the simulator's gain; None where that is not above zero
+    shares: Mapping[str, float | None]  # by measure: of the simulator's gain, where its interval is above zero
 
 
 def find(rows: Iterable[curves.Row]) -> list[Worth]:
@@ -108,7 +108,7 @@ def _gain(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:
 
 
 def _share(gain: Interval, bound: Interval) -> float | None:
-    return gain.value / bound.value if bound.value > 0 else None
+    return gain.value / bound.value if bound.value > 0 and bound.excludes_zero else None
 
 
 HEAD = (

@@ -52,6 +52,13 @@ def test_without_a_gain_of_the_simulator_there_is_no_share():
     assert found["learned"].shares == {"success": None, "return": None}
 
 
+def test_of_a_gain_that_may_be_none_there_is_no_share():
+    swinging = [run("simulator", seed, (y, y, y)) for seed, y in enumerate((1.0, 0.0, 0.3))]
+    found = lines(*ALONE, *swinging, *[run("learned", seed, (0.4, 0.4, 0.4)) for seed in range(3)])
+    assert found["simulator"].gains["success"].value > 0 and not found["simulator"].gains["success"].excludes_zero
+    assert found["learned"].shares["success"] is None
+
+
 def test_a_run_that_goes_on_is_left_out_and_so_is_a_task_without_the_bound_or_with_two_settings_of_a_kind():
     unfinished = run("learned", 5, (0.4,), steps=(0, 400))
     assert "learned" not in lines(*ALONE, *PERFECT, unfinished)
