@@ -48,7 +48,7 @@ class Schedule:
     replay_episodes: int = 2000  # newest real episodes kept, besides the demonstrations
     random_actions: RandomActions = RandomActions()
     evaluate_every_agent_steps: int = 5000
-    evaluate_first_policy: bool = False  # also before the policy's first step, once it has learned from what there is
+    evaluate_first_policy: bool = False  # once it has learned from what there is and before its first step, if any
     evaluation_episodes: int = 20
     checkpoint_every_agent_steps: int = 500
     shown_episodes: int = 4  # evaluation episodes whose frames are kept for a video
@@ -234,10 +234,19 @@ class Loop(Generic[CountsOf]):
         return self.counts.agent_steps >= self.schedule.random_agent_steps
 
     @property
-    def _acts_first(self) -> bool:
-        """Whether the policy plays the episodes that begin now, and played none before."""
-        before = self.counts.agent_steps - self.envs.num_envs * self.episode_agent_steps
-        return self.acts and before < self.schedule.random_agent_steps
+    def _has_acted(self) -> bool:
+        """Whether the policy played an episode."""
+        newest = self.counts.agent_steps - self.envs.num_envs * self.episode_agent_steps
+        return newest >= self.schedule.random_agent_steps
+
+    @property
+    def _evaluates_first_policy(self) -> bool:
+        """Whether to evaluate a policy that has learned from what there is and played no episode yet."""
+        return self.schedule.evaluate_first_policy and not self._has_acted
+
+    @property
+    def _over(self) -> bool:
+        return self.counts.agent_steps >= self.schedule.agent_steps
 
     def _rng(self, purpose: str, counter: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, counter, *purpose.encode()])
@@ -257,13 +266,15 @@ class Loop(Generic[CountsOf]):
     def events(self) -> Iterator[Event]:
         """The run from here to its end."""
         while True:
+            if self._over and self._evaluates_first_policy:  # offline: it will never act
+                yield from self._prepare()
             yield from self._evaluate_if_due()
             yield from self._safe_point()
-            if self.counts.agent_steps >= self.schedule.agent_steps:
+            if self._over:
                 return
             if self.acts:
                 yield from self._prepare()
-                if self.schedule.evaluate_first_policy and self._acts_first:
+                if self._evaluates_first_policy:
                     yield from self._evaluate()
             yield from self._play_episodes()
 
@@ -276,11 +287,10 @@ class Loop(Generic[CountsOf]):
 
     def _safe_point(self) -> Iterator[Event]:
         """Between episodes: a checkpoint where one is due, once, and the run's end."""
-        over = self.counts.agent_steps >= self.schedule.agent_steps
-        if not over and not self._crossed(self.schedule.checkpoint_every_agent_steps):
+        if not self._over and not self._crossed(self.schedule.checkpoint_every_agent_steps):
             yield SafePoint(self.clock, self.snapshot())
         elif self.counts != self.checkpoints[-1]:
-            yield from self._checkpoint(over)
+            yield from self._checkpoint(self._over)
 
     def _checkpoint(self, over: bool = False) -> Iterator[Event]:
         """A checkpoint, after which the files go that only older ones needed."""
@@ -351,7 +361,7 @@ class Loop(Generic[CountsOf]):
         now, schedule = self.counts.agent_steps, self.schedule
         learned = now > schedule.random_agent_steps
         every = learned and self._crossed(schedule.evaluate_every_agent_steps)
-        if now == 0 or every or now >= schedule.agent_steps:
+        if now == 0 or every or self._over:
             yield from self._evaluate()
 
     def _evaluate(self) -> Iterator[Event]:

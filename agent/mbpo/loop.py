@@ -257,7 +257,7 @@ class MBPO(DrQv2):
 
     def _prepare_model(self) -> Iterator[Event]:
         """The model's first training, its first evaluation, and the first rollouts."""
-        if self.counts.agent_steps < self.config.model.start_agent_steps:
+        if self.counts.agent_steps < self.config.model.start_agent_steps and not self._over:
             return
         schedule = self.config.model
         if not self.learns_model:  # nothing to train before the first rollouts

@@ -48,6 +48,7 @@ def resolve(
     demonstrations = experiment.demonstrations if simulator.demonstrated else 0
     resolved = dataclasses.replace(experiment, algorithm=algorithm, demonstrations=demonstrations)
     _refuse_contradictions(experiment, resolved, typed)
+    _refuse_nothing_to_learn_from(resolved)
     return resolved
 
 
@@ -58,6 +59,16 @@ def _refuse_contradictions(asked: Experiment, resolved: Experiment, typed: Colle
         if before[name] != after[name]:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is {before[name]}, but {asked.task} has {after[name]}: leave it out")
+
+
+def _refuse_nothing_to_learn_from(resolved: Experiment) -> None:
+    """Raise UsageError where a policy is to learn before any step is taken, and nothing was demonstrated."""
+    schedule = resolved.schedule
+    if schedule.evaluate_first_policy and not schedule.agent_steps and not resolved.demonstrations:
+        raise UsageError(
+            "--schedule.agent-steps is 0 and there are no demonstrations, so there is nothing to learn from: "
+            "record episodes (--demonstrations, --demonstrations-dir) or take some steps"
+        )
 
 
 def _with_model(experiment: Experiment, model: WorldModelConfig, typed: Collection[str]) -> AlgorithmConfig:

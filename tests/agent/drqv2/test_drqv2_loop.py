@@ -10,10 +10,10 @@ from safe_points import Dot, check_that_all_lead_to, end_of, kept, on_device, wh
 
 from agent.drqv2 import DrQv2Config, NetworkConfig
 from agent.drqv2.loop import DrQv2
-from agent.events import CheckpointDue, SafePoint
+from agent.events import CheckpointDue, Evaluated, SafePoint
 from agent.guards import Diverged
 from agent.loop import Inputs, Schedule
-from agent.replay import load_episode, save_episode
+from agent.replay import Episode, load_episode, save_episode
 
 CONFIG = DrQv2Config(
     NetworkConfig(encoder="patches", channels=4, features=4, hidden=8),
@@ -46,6 +46,25 @@ def test_every_safe_point_leads_to_the_same_end(tmp_path):
     ]  # the files of earlier ones are gone
     assert {CheckpointDue, SafePoint} <= {kind for _, kind in safe_points}
     check_that_all_lead_to(finished, [safe_points[0][0], *resumable[:-1]], loop, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("agent_steps", [0, 10])
+def test_a_policy_that_never_acts_learns_from_what_there_is_and_is_evaluated(tmp_path, agent_steps):
+    """Offline: from the demonstrations alone, or from the random steps, after which the run ends."""
+    schedule = dataclasses.replace(SCHEDULE, agent_steps=agent_steps, evaluate_first_policy=True)
+    given = end_of(loop(None))["real"]
+    demonstrations = [Episode(**each) for each in given]
+
+    def make(folder):
+        return DrQv2(CONFIG, schedule, Inputs(Dot(), demonstrations, 0, folder))
+
+    whole = make(tmp_path / "first")
+    evaluated = [event.clock.agent_steps for event in whole.events() if isinstance(event, Evaluated)]
+    assert evaluated == sorted({0, agent_steps})
+    assert whole.counts.agent_updates == CONFIG.initial_updates and whole.counts.agent_steps == agent_steps
+    safe_points, finished = whole_run(make(tmp_path / "whole"))
+    learning = [state for state, _ in safe_points if 0 < state.counts["agent_updates"] < CONFIG.initial_updates]
+    check_that_all_lead_to(finished, learning[:1], make, tmp_path / "whole")
 
 
 def several(folder, schedule: Schedule = SCHEDULE) -> DrQv2:

@@ -201,6 +201,17 @@ def test_what_was_learned_in_imagination_is_evaluated_before_the_first_step_and_
 
 
 @pytest.mark.slow
+def test_offline_the_policy_learns_in_imagination_from_recordings_alone():
+    schedule = dataclasses.replace(SCHEDULE, agent_steps=0, evaluate_first_policy=True)
+    config = settings("learned", imagined_updates=6)
+    offline = MBPO(config, schedule, Inputs(Dot(16), [played(3), played(4)], 0, None, [played(100), played(101)]))
+    evaluated = [event.clock.agent_steps for event in offline.events() if isinstance(event, Evaluated)]
+    assert evaluated == [0] and offline.counts.episodes == 0
+    assert offline.counts.agent_updates == 2 + 6 and offline.counts.transformer_updates == 1
+    assert offline.counts.rollouts == 2 + 6 // 5
+
+
+@pytest.mark.slow
 def test_a_run_that_weighs_what_is_imagined_resumes_bit_for_bit(tmp_path):
     config = settings("learned", entropy_scale=0.5, td_lambda=0.5, checked_rollouts=2)
 

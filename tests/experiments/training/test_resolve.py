@@ -115,6 +115,14 @@ def test_what_does_not_fit_is_one_sentence(named, folder, tmp_path):
         resolve(named, FACTS, dataclasses.replace(model, goal_conditioned=True))
 
 
+def test_an_offline_run_needs_something_to_learn_from():
+    schedule = dataclasses.replace(DEBUG.schedule, agent_steps=0, evaluate_first_policy=True)
+    offline = dataclasses.replace(DEBUG, schedule=schedule)
+    assert resolve(offline, FACTS).schedule == schedule
+    with pytest.raises(UsageError, match="there is nothing to learn from: record episodes"):
+        resolve(offline, dataclasses.replace(FACTS, demonstrated=False))
+
+
 def test_a_run_stands_for_its_model_once_it_is_finished(folder, tmp_path):
     (tmp_path / "config.yaml").touch()
     with pytest.raises(UsageError, match="has no model yet: a run has one once it is finished"):
