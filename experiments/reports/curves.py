@@ -60,17 +60,51 @@ def group_of(run: Run) -> Group:
     return run[1], run[2], run[4]
 
 
+LABELLED = 3
+"""Settings that a name holds, where so many tell the groups apart; more are told beside it."""
+
+
 def labels(runs: Iterable[Run]) -> dict[Group, str]:
     """Names of the groups of runs: as much as tells those of one algorithm apart."""
+    return {group: name for group, (name, _) in _named(runs).items()}
+
+
+def settings_beside(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """By the name of a group, settings of its own that the name leaves out, where it leaves out some."""
+    return {name: left_out for name, left_out in _named(runs).values() if left_out}
+
+
+def _named(runs: Iterable[Run]) -> dict[Group, tuple[str, list[str]]]:
+    """Each group's name, and what of its own settings the name leaves out."""
     groups = sorted({group_of(run) for run in runs})
-    names = {}
-    for algorithm, preset, settings in groups:
-        alike = [group for group in groups if group[0] == algorithm]
-        shared = set.intersection(*(set(group[2]) for group in alike))
-        own = [setting for setting in settings if setting not in shared]
-        several = len({group[1] for group in alike}) > 1
-        names[algorithm, preset, settings] = ", ".join([algorithm, *([preset] if several else []), *own])
-    return names
+    named = {}
+    for algorithm, alike in itertools.groupby(groups, key=lambda group: group[0]):
+        members = list(alike)
+        shared = set.intersection(*(set(settings) for _, _, settings in members))
+        own = {group: [setting for setting in group[2] if setting not in shared] for group in members}
+        several = len({preset for _, preset, _ in members}) > 1
+        told = _telling(own)
+        for group, settings in own.items():
+            shown = [each for each in settings if _name(each) in told]
+            name = ", ".join([algorithm, *([group[1]] if several else []), *shown])
+            named[group] = name, [each for each in settings if each not in shown]
+    return named
+
+
+def _telling(own: Mapping[Group, Sequence[str]]) -> set[str]:
+    """Names of the settings to show: all, but for long lists the fewest that tell the groups apart, if few do."""
+    names = sorted({_name(each) for settings in own.values() for each in settings})
+    if max(map(len, own.values())) <= LABELLED:
+        return set(names)
+    for few in itertools.chain(*(itertools.combinations(names, size) for size in range(1, LABELLED + 1))):
+        shown = {(group[1], *(each for each in settings if _name(each) in few)) for group, settings in own.items()}
+        if len(shown) == len(own):
+            return set(few)
+    return set(names)
+
+
+def _name(setting: str) -> str:
+    return setting.partition("=")[0]
 
 
 def find_solved(lines: Iterable[AnyRow], success: str = "success") -> AnyRow | None:

@@ -33,7 +33,9 @@ class Worth:
     kind: str  # of NAMES
     steps: tuple[int, ...]  # environment steps of the evaluations
     curve: Mapping[str, np.ndarray]  # by measure: means over seeds [K]
-    areas: Mapping[str, Mapping[str, float]]  # by measure and seed: mean over the time between these evaluations
+    areas: Mapping[
+        str, Mapping[str, float]
+    ]  # by measure and seed: mean over the time between these evaluations, if several
     gains: Mapping[str, Interval]  # by measure: of its areas over those of DrQ-v2 alone, seed by seed
     shares: Mapping[str, float | None]  # by measure: of the simulator's gain, where its interval is above zero
 
@@ -48,10 +50,11 @@ def find(rows: Iterable[curves.Row]) -> list[Worth]:
     mixed: set[str] = set()
     settings: dict[tuple[str, str], curves.Group] = {}
     for run, evaluations in curves.group_rows(rows).items():
-        task, kind, acting = run[0], _kind(run), [row for row in evaluations if int(row["env_steps"]) > 0]
+        task, kind = run[0], _kind(run)
+        learned = [row for row in evaluations if int(row["env_steps"]) > 0] or evaluations[-1:]  # offline, at step 0
         if settings.setdefault((task, kind), curves.group_of(run)) != curves.group_of(run):
             mixed.add(task)
-        found.setdefault(task, {}).setdefault(kind, {})[run[3]] = acting
+        found.setdefault(task, {}).setdefault(kind, {})[run[3]] = learned
     alike = {task: _as_long(kinds) for task, kinds in found.items() if task not in mixed}
     return [line for task, kinds in alike.items() if {ALONE, BOUND} <= kinds.keys() for line in _of_task(task, kinds)]
 
@@ -71,10 +74,10 @@ Runs = dict[str, list[curves.Row]]
 
 
 def _as_long(kinds: Mapping[str, Runs]) -> dict[str, Runs]:
-    """The runs that were evaluated at the same steps as the longest of them, twice at least."""
+    """The runs that were evaluated at the same steps as the longest of them."""
     longest = max((_steps(run) for runs in kinds.values() for run in runs.values()), key=lambda steps: steps[-1:])
     kept = {kind: {seed: run for seed, run in runs.items() if _steps(run) == longest} for kind, runs in kinds.items()}
-    return {kind: runs for kind, runs in kept.items() if runs and len(longest) > 1}
+    return {kind: runs for kind, runs in kept.items() if runs}
 
 
 def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:

@@ -58,7 +58,9 @@ class ScoredRun:
 
 
 def mean_over(steps: np.ndarray, values: np.ndarray) -> float:
-    """Mean from the first step to the last, by straight lines between them."""
+    """Mean from the first step to the last, by straight lines between them; of one step, its value."""
+    if len(steps) == 1:
+        return float(values[0])
     return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
 
 
@@ -119,7 +121,8 @@ def score(rows: Sequence[curves.Row]) -> tuple[list[ScoredRun], list[Note]]:
             copies.append([])
         copies[-1].append(row)
     names = curves.labels(found)
-    scored, notes = [], []
+    scored: list[ScoredRun] = []
+    notes = [Note(f"{method} also has {', '.join(more)}", ()) for method, more in curves.settings_beside(found).items()]
     for run, (first, *others) in found.items():
         method = names[curves.group_of(run)]
         scored.append(_scored(method, first))

@@ -11,6 +11,7 @@ import pytest
 from experiments import cli
 from experiments.errors import UsageError
 from experiments.reports import curves
+from experiments.reports.scores import score
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -61,6 +62,18 @@ def test_runs_of_other_settings_are_lines_of_their_own():
     assert sorted(shown) == ["mbpo (1 seed)", *others]
     said = curves.as_text(curves.summarize(plain + short + begun))
     assert "mbpo.model.horizon=3" in said and "pretrained=laptop-metaworld" in said and shared not in said
+
+
+def test_of_many_settings_a_name_holds_the_fewest_that_tell_runs_apart():
+    learned = rows("mbpo", 0, [0.0, 0.5], settings="a=1 b=2 c=3 same=0", pretrained="laptop-metaworld")
+    bound = rows("mbpo", 0, [0.0, 0.5], settings="imagination=simulator same=0")
+    other = rows("mbpo", 0, [0.0, 0.5], settings="imagination=copy-last same=0")
+    runs = curves.group_rows(learned + bound + other)
+    names = ["mbpo", "mbpo, imagination=copy-last", "mbpo, imagination=simulator"]
+    assert sorted(curves.labels(runs).values()) == names
+    assert curves.settings_beside(runs) == {"mbpo": ["a=1", "b=2", "c=3", "pretrained=laptop-metaworld"]}
+    _, notes = score(learned + bound + other)
+    assert [note.what for note in notes] == ["mbpo also has a=1, b=2, c=3, pretrained=laptop-metaworld"]
 
 
 def test_what_was_typed_is_for_people_and_tells_no_runs_apart():

@@ -47,6 +47,19 @@ def test_pairs_are_of_one_seed_and_those_without_a_partner_count_in_no_gain():
     assert found["simulator"].gains["success"].low is None  # two pairs have no interval
 
 
+@pytest.mark.parametrize("step", [400, 0])
+def test_runs_that_were_evaluated_once_are_compared_there(step):
+    """Offline: after the random steps, or without any."""
+
+    def once(kind, seed, success):
+        untrained, trained = run(kind, seed, (success,), steps=(0, 400))
+        return [untrained, trained] if step else [trained | {"env_steps": 0}]
+
+    found = lines(*(once(kind, seed, y) for kind, y in (("drqv2", 0.25), ("simulator", 0.75)) for seed in range(3)))
+    assert found["simulator"].steps == (step,)
+    assert found["simulator"].gains["success"].value == 0.5
+
+
 def test_without_a_gain_of_the_simulator_there_is_no_share():
     found = lines(*ALONE, *[run("simulator", seed, (0.0, 0.0, 0.0)) for seed in range(3)], run("learned", 0, (1, 1, 1)))
     assert found["learned"].shares == {"success": None, "return": None}
