@@ -10,7 +10,7 @@ from experiments.errors import UsageError
 from experiments.sweeps import config, targets
 
 EXAMPLE = pathlib.Path(targets.__file__).with_name("example.yaml")
-IMAGINATION = EXAMPLE.with_name("imagination.yaml")
+COMPARISONS = [EXAMPLE.with_name("imagination.yaml"), EXAMPLE.with_name("imagination_cloning.yaml")]
 
 
 def changed(**changes):
@@ -33,25 +33,26 @@ POPULATION = changed(population={"interval": 50}, seeds=[0], space=TAU)
 
 @pytest.mark.parametrize(
     "raw",
-    [RAW, POPULATION, PRETRAIN, *(yaml.safe_load(path.read_text()) for path in (EXAMPLE, IMAGINATION))],
-    ids=("train", "population", "pretrain", "example", "imagination"),
+    [RAW, POPULATION, PRETRAIN, *(yaml.safe_load(path.read_text()) for path in (EXAMPLE, *COMPARISONS))],
+    ids=("train", "population", "pretrain", "example", "imagination", "cloning"),
 )
 def test_a_sweep_that_can_run_passes(raw):
     assert targets.check(config.parse(raw, "test.yaml")) > 0
 
 
-def test_who_imagines_in_the_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not():
-    points = targets.points_of(config.load(IMAGINATION))
-    tasks, kinds = {point["task"] for point in points}, 5
+@pytest.mark.parametrize(("path", "kinds", "learners"), zip(COMPARISONS, (5, 3), (4, 3), strict=True))
+def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not(path, kinds, learners):
+    points = targets.points_of(config.load(path))
+    tasks = {point["task"] for point in points}
     assert len(points) == kinds * len(tasks) and len(tasks) >= 3
-    learners = []
+    learned = []
     for point in points:
         prefix = {"drqv2": "drqv2.", "mbpo": "mbpo.agent."}.get(point["algorithm"])
         if prefix is not None:
             learner = {name.removeprefix(prefix): value for name, value in point.items() if name.startswith(prefix)}
             learner["initial-updates"] += point.get("mbpo.model.imagined-updates", 0)
-            learners.append(learner)
-    assert len(learners) == 4 * len(tasks) and all(learner == learners[0] for learner in learners)
+            learned.append(learner)
+    assert len(learned) == learners * len(tasks) and all(learner == learned[0] for learner in learned)
 
 
 @pytest.mark.parametrize(
