@@ -53,6 +53,7 @@ class ModelSchedule:
     recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
     recent_episodes: int = 5
     gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
+    clip_rewards: bool = False  # imagined rewards to the range of the real ones, which no policy can then exceed
     entropy_scale: float = 0.0  # imagined transitions weigh exp(-this * nats per token, added up to their end)
     td_lambda: float | None = None  # of imagined returns, in expectation, to the horizon; None: n_step
 
@@ -362,6 +363,9 @@ class MBPO(DrQv2):
         policy = imagination_policy(config.agent, self.agent.parameters, std)
         key = self._key("imagine", count)
         rollouts = self.imagination(contexts, policy, key, schedule.horizon, self.model.params)
+        if schedule.clip_rewards:
+            real = self.replay.rewards()
+            rollouts = rollouts._replace(rewards_bf=np.clip(rollouts.rewards_bf, real.min(), real.max()))
         self.imagined.add(count, contexts.stacks_bshwc, *rollouts)
         self.counts = self.counts.plus(rollouts=1)
         rewards = rollouts.rewards_bf
