@@ -258,6 +258,18 @@ def test_imagination_takes_nothing_from_the_demonstrations_of_a_batch():
     assert batch_of(shared, 0)[2] == 32  # without any, the whole batch is shared out
 
 
+def test_imagined_rewards_are_cut_to_the_range_of_the_real_ones_where_that_is_asked_for():
+    def imagined(clip):
+        run = MBPO(settings("copy-last", clip_rewards=clip), SCHEDULE, Inputs(Dot(16), [episode(0), episode(1)], 0))
+        said = np.array([[-3, 2.5, 99]], np.float32).repeat(3, axis=0)  # real ones are 1 to 5
+        frames, actions = np.zeros((3, 3, 16, 16, 3), np.uint8), np.zeros((3, 3, 4), np.float32)
+        run.imagination = lambda *_: Rollouts(frames, actions, said)
+        run._imagine()
+        return run.imagined.rollouts[-1]["rewards"][0].tolist()
+
+    assert imagined(True) == [1, 2.5, 5] and imagined(False) == [-3, 2.5, 99]
+
+
 @pytest.mark.parametrize(("trusted", "rows"), [(0.0, 0), (0.5, 16), (1.0, 32)])
 def test_the_gate_lets_imagined_rows_through_as_far_as_the_model_is_trusted(trusted, rows):
     config = settings("learned", gate=True)
