@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from experiments.reports import imagination_gain
+from experiments.reports import ablation, imagination_gain
 from experiments.reports.plots import wilson
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "results"
@@ -237,6 +237,11 @@ def imagination(rows: list[Row]) -> str:
     return _table(imagination_gain.HEAD, map(imagination_gain.cells, imagination_gain.find(rows)))
 
 
+def ablated(rows: list[Row]) -> str:
+    """A line for each setting beside the one that the table begins with."""
+    return _table(ablation.HEAD, map(ablation.cells, ablation.find(rows)))
+
+
 KINDS: dict[str, Callable[[list[Row]], str]] = {
     "first-and-last": first_and_last,
     "every-evaluation": every_evaluation,
@@ -249,6 +254,7 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "horizons": horizons,
     "planning": planning,
     "imagination": imagination,
+    "ablation": ablated,
     "sources": sources,
 }
 

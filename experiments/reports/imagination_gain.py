@@ -65,7 +65,7 @@ def _kind(run: curves.Run) -> str:
     return dict(setting.split("=", 1) for setting in run[4]).get("mbpo.model.imagination", "learned")
 
 
-def _steps(evaluations: Sequence[curves.Row]) -> tuple[int, ...]:
+def steps_of(evaluations: Sequence[curves.Row]) -> tuple[int, ...]:
     return tuple(int(row["env_steps"]) for row in evaluations)
 
 
@@ -75,25 +75,25 @@ Runs = dict[str, list[curves.Row]]
 
 def _as_long(kinds: Mapping[str, Runs]) -> dict[str, Runs]:
     """The runs that were evaluated at the same steps as the longest of them."""
-    longest = max((_steps(run) for runs in kinds.values() for run in runs.values()), key=lambda steps: steps[-1:])
-    kept = {kind: {seed: run for seed, run in runs.items() if _steps(run) == longest} for kind, runs in kinds.items()}
+    longest = max((steps_of(run) for runs in kinds.values() for run in runs.values()), key=lambda steps: steps[-1:])
+    kept = {kind: {seed: run for seed, run in runs.items() if steps_of(run) == longest} for kind, runs in kinds.items()}
     return {kind: runs for kind, runs in kept.items() if runs}
 
 
 def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:
     areas = {
-        kind: {name: {seed: _area(run, name) for seed, run in runs.items()} for name in MEASURES}
+        kind: {name: {seed: area_of(run, name) for seed, run in runs.items()} for name in MEASURES}
         for kind, runs in kinds.items()
     }
     gains = {
-        kind: {name: _gain(of_kind[name], areas[ALONE][name]) for name in MEASURES} for kind, of_kind in areas.items()
+        kind: {name: gain_of(of_kind[name], areas[ALONE][name]) for name in MEASURES} for kind, of_kind in areas.items()
     }
     for kind in sorted(kinds, key=list(NAMES).index):
         runs = list(kinds[kind].values())
         yield Worth(
             task=task,
             kind=kind,
-            steps=_steps(runs[0]),
+            steps=steps_of(runs[0]),
             curve={name: np.mean([[float(row[name]) for row in run] for run in runs], axis=0) for name in MEASURES},
             areas=areas[kind],
             gains=gains[kind],
@@ -101,11 +101,13 @@ def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:
         )
 
 
-def _area(evaluations: Sequence[curves.Row], name: str) -> float:
-    return mean_over(np.array(_steps(evaluations)), np.array([float(row[name]) for row in evaluations]))
+def area_of(evaluations: Sequence[curves.Row], name: str) -> float:
+    """The mean of a measure over the time between the first of these evaluations and the last."""
+    return mean_over(np.array(steps_of(evaluations)), np.array([float(row[name]) for row in evaluations]))
 
 
-def _gain(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:
+def gain_of(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:
+    """How much more one has than the other, by seed: over the seeds that both have."""
     shared = sorted(one.keys() & other.keys())
     return mean_difference([np.array([one[seed] - other[seed] for seed in shared])]) if shared else Interval(np.nan)
 
@@ -126,12 +128,13 @@ def cells(line: Worth) -> list[str]:
     told.append(", ".join(f"{100 * each:.0f}" for each in line.curve["success"]) + "%")
     for name, scale in MEASURES.items():
         told.append(f"{scale * np.mean(list(line.areas[name].values())):.0f}" + ("%" if name == "success" else ""))
-        told.append("" if line.kind == ALONE else _told(line.gains[name], scale))
+        told.append("" if line.kind == ALONE else in_words(line.gains[name], scale))
     shares = ["none" if share is None else f"{share:.0%}" for share in line.shares.values()]
     return [*told, "" if line.kind in (ALONE, BOUND) else ", ".join(shares)]
 
 
-def _told(found: Interval, scale: float) -> str:
+def in_words(found: Interval, scale: float) -> str:
+    """A difference with its interval, in the units of a table."""
     if found.low is None or found.high is None:
         return f"{scale * found.value:+.0f}"
     return f"{scale * found.value:+.0f} ({scale * found.low:+.0f} to {scale * found.high:+.0f})"
