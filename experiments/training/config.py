@@ -30,6 +30,9 @@ CHANGEABLE = ("learning_rate", "weight_decay", "tau", "behaviour_cloning", "beha
 """Last parts of the names of settings that a run may go on with another value of: they enter an update's arithmetic
 alone, and no array's shape, nothing that was stored, and not how long anything lasts."""
 
+LENGTH = "schedule.agent_steps"
+"""A run may go on to more of these: nothing that came before depends on how long it was to be."""
+
 
 def is_changeable(name: str) -> bool:
     """Whether a run that has begun can go on with another value of this setting."""

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -65,6 +66,15 @@ def test_a_policy_that_never_acts_learns_from_what_there_is_and_is_evaluated(tmp
     safe_points, finished = whole_run(make(tmp_path / "whole"))
     learning = [state for state, _ in safe_points if 0 < state.counts["agent_updates"] < CONFIG.initial_updates]
     check_that_all_lead_to(finished, learning[:1], make, tmp_path / "whole")
+
+
+def test_a_run_made_longer_ends_like_one_that_was_long_from_the_start(tmp_path):
+    short = loop(tmp_path / "short", dataclasses.replace(SCHEDULE, agent_steps=20))
+    *_, ended = (kept(event.state) for event in short.events() if isinstance(event, CheckpointDue))
+    assert ended.counts["agent_steps"] == 20
+    longer = loop(tmp_path / "short")
+    longer.restore(on_device(ended))
+    jax.tree.map(np.testing.assert_array_equal, end_of(longer), end_of(loop(tmp_path / "long")))
 
 
 def several(folder, schedule: Schedule = SCHEDULE) -> DrQv2:

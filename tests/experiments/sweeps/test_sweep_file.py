@@ -44,7 +44,7 @@ def test_a_sweep_that_can_run_passes(raw):
 def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not(path, kinds, learners):
     points = targets.points_of(config.load(path))
     tasks = {point["task"] for point in points}
-    assert len(points) == kinds * len(tasks) and len(tasks) >= 3
+    assert len(points) == kinds * len(tasks) and len(tasks) >= 2
     learned = []
     for point in points:
         prefix = {"drqv2": "drqv2.", "mbpo": "mbpo.agent."}.get(point["algorithm"])
