@@ -49,7 +49,7 @@ class Compared:
     beside_curves: Mapping[str, Markup]  # by task
     protocols: Sequence[tuple[str, Sequence[str]]]  # a field, and its value for each of `columns`
     columns: Sequence[str]  # methods and references
-    worth: Sequence[tuple[imagination_gain.Worth, Sequence[str]]]  # with its words, in the order of worth_head
+    worth: Sequence[Sequence[tuple[str, str]]]  # a line's words in the order of worth_head, each with its verdict
     worth_head: Sequence[str]
     videos: Mapping[str, Mapping[str, tuple[str, Clip]]]  # by task, then method: the seed and its video
 
@@ -73,7 +73,10 @@ def compare(rows: Sequence[curves.Row], files: Sequence[pathlib.Path], played: S
         beside_curves=comparison_plots.beside_curves(found.runs, theirs, look),
         protocols=[(field, [each.get(field, UNKNOWN) for each in protocols.values()]) for field in FIELDS],
         columns=list(protocols),
-        worth=[(line, imagination_gain.cells(line)) for line in imagination_gain.find(rows)],
+        worth=[
+            list(zip(imagination_gain.cells(line), imagination_gain.verdicts(line), strict=True))
+            for line in imagination_gain.find(rows)
+        ],
         worth_head=imagination_gain.HEAD,
         videos=_side_by_side(found, rows, played),
     )

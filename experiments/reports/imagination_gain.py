@@ -4,6 +4,7 @@ model would bring, over pairs of runs of one seed."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -131,6 +132,15 @@ def cells(line: Worth) -> list[str]:
         told.append("" if line.kind == ALONE else in_words(line.gains[name], scale))
     shares = ["none" if share is None else f"{share:.0%}" for share in line.shares.values()]
     return [*told, "" if line.kind in (ALONE, BOUND) else ", ".join(shares)]
+
+
+def verdicts(line: Worth) -> list[str]:
+    """Of each cell `yes` or `no`, where it is a gain whose interval leaves out zero."""
+    told = [[""] * 4]
+    for name in MEASURES:
+        gain = line.gains[name]
+        told.append(["", ("yes" if gain.value > 0 else "no") if gain.excludes_zero else ""])
+    return [*itertools.chain(*told), ""]
 
 
 def in_words(found: Interval, scale: float) -> str:

@@ -40,6 +40,13 @@ def test_areas_gains_and_shares_are_those_by_hand():
     np.testing.assert_allclose(found["learned"].curve["return"], 40)
 
 
+def test_a_gain_that_leaves_out_zero_is_told_as_such_beside_its_words():
+    found = lines(*ALONE, *PERFECT)
+    gains = [i for i, word in enumerate(imagination_gain.cells(found["simulator"])) if " to " in word]
+    assert imagination_gain.verdicts(found["simulator"]) == ["yes" if i in gains else "" for i in range(9)]
+    assert imagination_gain.verdicts(found["drqv2"]) == [""] * 9
+
+
 def test_pairs_are_of_one_seed_and_those_without_a_partner_count_in_no_gain():
     found = lines(*ALONE, *PERFECT[:2], run("simulator", 7, (0.0, 0.0, 0.0)))
     expected = 0.6 - np.array([140 / 600, 0.2])
