@@ -131,4 +131,4 @@ def _save(figure: Figure, path: pathlib.Path) -> None:
         raise UsageError(f"{path} is no name for a picture: it ends in one of {', '.join(kinds)}, as in curves.png")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, bbox_inches="tight")

@@ -64,6 +64,10 @@ LABELLED = 3
 """Settings that a name holds, where so many tell the groups apart; more are told beside it."""
 
 
+WHO_IMAGINES = "mbpo.model.imagination"
+"""Named first where it tells groups apart, whatever else does."""
+
+
 def labels(runs: Iterable[Run]) -> dict[Group, str]:
     """Names of the groups of runs: as much as tells those of one algorithm apart."""
     return {group: name for group, (name, _) in _named(runs).items()}
@@ -94,6 +98,7 @@ def _named(runs: Iterable[Run]) -> dict[Group, tuple[str, list[str]]]:
 def _telling(own: Mapping[Group, Sequence[str]]) -> set[str]:
     """Names of the settings to show: all, but for long lists the fewest that tell the groups apart, if few do."""
     names = sorted({_name(each) for settings in own.values() for each in settings})
+    names.sort(key=lambda name: name != WHO_IMAGINES)
     if max(map(len, own.values())) <= LABELLED:
         return set(names)
     for few in itertools.chain(*(itertools.combinations(names, size) for size in range(1, LABELLED + 1))):

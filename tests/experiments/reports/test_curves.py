@@ -66,12 +66,13 @@ def test_runs_of_other_settings_are_lines_of_their_own():
 
 def test_of_many_settings_a_name_holds_the_fewest_that_tell_runs_apart():
     learned = rows("mbpo", 0, [0.0, 0.5], settings="a=1 b=2 c=3 same=0", pretrained="laptop-metaworld")
-    bound = rows("mbpo", 0, [0.0, 0.5], settings="imagination=simulator same=0")
-    other = rows("mbpo", 0, [0.0, 0.5], settings="imagination=copy-last same=0")
+    bound = rows("mbpo", 0, [0.0, 0.5], settings="mbpo.model.imagination=simulator same=0")
+    other = rows("mbpo", 0, [0.0, 0.5], settings="mbpo.model.imagination=copy-last same=0")
     runs = curves.group_rows(learned + bound + other)
-    names = ["mbpo", "mbpo, imagination=copy-last", "mbpo, imagination=simulator"]
+    names = ["mbpo", "mbpo, mbpo.model.imagination=copy-last", "mbpo, mbpo.model.imagination=simulator"]
     assert sorted(curves.labels(runs).values()) == names
     assert curves.settings_beside(runs) == {"mbpo": ["a=1", "b=2", "c=3", "pretrained=laptop-metaworld"]}
+    assert sorted(curves.labels(curves.group_rows(learned + bound)).values()) == [names[0], names[2]]
     _, notes = score(learned + bound + other)
     assert [note.what for note in notes] == ["mbpo also has a=1, b=2, c=3, pretrained=laptop-metaworld"]
 
