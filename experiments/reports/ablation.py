@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from experiments.reports import curves
-from experiments.reports.imagination_gain import MEASURES, area_of, gain_of, in_words, steps_of
+from experiments.reports.imagination_gain import (
+    MEASURES,
+    Areas,
+    areas_of,
+    gain_of,
+    in_words,
+    mean_in_words,
+    steps_of,
+)
 from experiments.reports.statistics import Interval
 
 
@@ -18,7 +24,7 @@ class Ablated:
 
     task: str
     changed: tuple[str, ...]  # settings that the first one does not have, and `no NAME` for those that only it has
-    areas: Mapping[str, Mapping[str, float]]  # by measure and seed, over the policy's evaluations
+    areas: Areas  # over the policy's evaluations
     differences: Mapping[str, Interval]  # by measure: to the first setting, seed by seed
 
 
@@ -40,12 +46,12 @@ def _of_task(
     task: str, begin: curves.Group, groups: Mapping[curves.Group, Mapping[str, list[curves.Row]]]
 ) -> Iterable[Ablated]:
     steps = steps_of(next(iter(groups[begin].values())))
-    base: Mapping[str, Mapping[str, float]] = {}
+    base: Areas = {}
     for group in (begin, *(each for each in groups if each != begin)):
         runs = {seed: run for seed, run in groups[group].items() if steps_of(run) == steps}
         if not runs:
             continue
-        areas = {name: {seed: area_of(run, name) for seed, run in runs.items()} for name in MEASURES}
+        areas = areas_of(runs)
         base = base or areas
         differences = {name: gain_of(areas[name], base[name]) for name in MEASURES}
         yield Ablated(task, _changes(begin, group), areas, differences)
@@ -65,7 +71,6 @@ def cells(line: Ablated) -> list[str]:
     """A line as words, in the order of HEAD."""
     words = [line.task, ", ".join(f"`{each}`" for each in line.changed) or "nothing", str(len(line.areas["success"]))]
     for name, scale in MEASURES.items():
-        mean = scale * np.mean(list(line.areas[name].values()))
-        words.append(f"{mean:.0f}" + ("%" if name == "success" else ""))
+        words.append(mean_in_words(line.areas, name))
         words.append(in_words(line.differences[name], scale) if line.changed else "")
     return words

@@ -26,6 +26,10 @@ MEASURES = {"success": 100, "return": 1}
 """By the column of an evaluation: what its table's unit is multiplied by."""
 
 
+Areas = Mapping[str, Mapping[str, float]]
+"""By measure and seed: the mean over the time between evaluations; of one evaluation, its value."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Worth:
     """A method on a task, measured from the policy's first evaluation to the last."""
@@ -34,9 +38,7 @@ class Worth:
     kind: str  # of NAMES
     steps: tuple[int, ...]  # environment steps of the evaluations
     curve: Mapping[str, np.ndarray]  # by measure: means over seeds [K]
-    areas: Mapping[
-        str, Mapping[str, float]
-    ]  # by measure and seed: mean over the time between these evaluations, if several
+    areas: Areas
     gains: Mapping[str, Interval]  # by measure: of its areas over those of DrQ-v2 alone, seed by seed
     shares: Mapping[str, float | None]  # by measure: of the simulator's gain, where its interval is above zero
 
@@ -82,10 +84,7 @@ def _as_long(kinds: Mapping[str, Runs]) -> dict[str, Runs]:
 
 
 def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:
-    areas = {
-        kind: {name: {seed: area_of(run, name) for seed, run in runs.items()} for name in MEASURES}
-        for kind, runs in kinds.items()
-    }
+    areas = {kind: areas_of(runs) for kind, runs in kinds.items()}
     gains = {
         kind: {name: gain_of(of_kind[name], areas[ALONE][name]) for name in MEASURES} for kind, of_kind in areas.items()
     }
@@ -102,8 +101,12 @@ def _of_task(task: str, kinds: Mapping[str, Runs]) -> Iterable[Worth]:
         )
 
 
-def area_of(evaluations: Sequence[curves.Row], name: str) -> float:
-    """The mean of a measure over the time between the first of these evaluations and the last."""
+def areas_of(runs: Mapping[str, Sequence[curves.Row]]) -> Areas:
+    """Of runs by seed, from their first evaluation to their last."""
+    return {name: {seed: _area(run, name) for seed, run in runs.items()} for name in MEASURES}
+
+
+def _area(evaluations: Sequence[curves.Row], name: str) -> float:
     return mean_over(np.array(steps_of(evaluations)), np.array([float(row[name]) for row in evaluations]))
 
 
@@ -128,7 +131,7 @@ def cells(line: Worth) -> list[str]:
     told = [line.task, NAMES[line.kind], str(len(line.areas["success"]))]
     told.append(", ".join(f"{100 * each:.0f}" for each in line.curve["success"]) + "%")
     for name, scale in MEASURES.items():
-        told.append(f"{scale * np.mean(list(line.areas[name].values())):.0f}" + ("%" if name == "success" else ""))
+        told.append(mean_in_words(line.areas, name))
         told.append("" if line.kind == ALONE else in_words(line.gains[name], scale))
     shares = ["none" if share is None else f"{share:.0%}" for share in line.shares.values()]
     return [*told, "" if line.kind in (ALONE, BOUND) else ", ".join(shares)]
@@ -141,6 +144,11 @@ def verdicts(line: Worth) -> list[str]:
         gain = line.gains[name]
         told.append(["", ("yes" if gain.value > 0 else "no") if gain.excludes_zero else ""])
     return [*itertools.chain(*told), ""]
+
+
+def mean_in_words(areas: Areas, name: str) -> str:
+    """The mean over seeds of a measure's areas, in the units of a table."""
+    return f"{MEASURES[name] * np.mean(list(areas[name].values())):.0f}" + ("%" if name == "success" else "")
 
 
 def in_words(found: Interval, scale: float) -> str:
