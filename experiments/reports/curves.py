@@ -44,7 +44,7 @@ def read_table(path: str | os.PathLike) -> list[Row]:
 
 def group_rows(rows: Iterable[Row]) -> dict[Run, list[Row]]:
     """The evaluations of each run in the order of their steps; runs by task, algorithm, preset, seed and settings."""
-    ordered = sorted(rows, key=lambda row: (*run_of(row), row["agent_steps"]))
+    ordered = sorted(rows, key=lambda row: (*run_of(row), float(row["agent_steps"])))  # a file's cells are words
     return {run: list(group) for run, group in itertools.groupby(ordered, key=run_of)}
 
 

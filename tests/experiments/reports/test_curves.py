@@ -64,6 +64,12 @@ def test_runs_of_other_settings_are_lines_of_their_own():
     assert "mbpo.model.horizon=3" in said and "pretrained=laptop-metaworld" in said and shared not in said
 
 
+def test_evaluations_are_in_the_order_of_their_steps_also_as_a_file_holds_them():
+    table = [row | {"agent_steps": str(100 * i)} for i, row in enumerate(rows("mbpo", 0, [0.1] * 11))]
+    (found,) = curves.group_rows(reversed(table)).values()
+    assert [row["agent_steps"] for row in found] == [str(100 * i) for i in range(11)]
+
+
 def test_of_many_settings_a_name_holds_the_fewest_that_tell_runs_apart():
     learned = rows("mbpo", 0, [0.0, 0.5], settings="a=1 b=2 c=3 same=0", pretrained="laptop-metaworld")
     bound = rows("mbpo", 0, [0.0, 0.5], settings="mbpo.model.imagination=simulator same=0")
