@@ -18,6 +18,7 @@ from tokenizer.types import AnyArray, Params, Path
 from world_model import modules
 from world_model.config import WorldModelConfig
 from world_model.params import WorldModelParams
+from world_model.reward_ensemble import RewardEnsemble
 
 
 def with_context_frames(
@@ -87,6 +88,23 @@ def with_reward_head(
     return changed, params.replace(transformer=_with_new_layers(changed, known))
 
 
+def with_reward_ensemble(
+    config: WorldModelConfig, params: WorldModelParams, size: int
+) -> tuple[WorldModelConfig, WorldModelParams]:
+    """The same model with so many reward networks beside the head, new ones where it had others, or without any.
+
+    New ones are drawn from a fixed key: equal ones, and zeros most of all, would never come to differ.
+    """
+    changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_ensemble=size))
+    if size == config.transformer.reward_ensemble:
+        return config, params
+    flat = [each for each in nnx.to_flat_state(params.transformer) if each[0][0] != "reward_ensemble"]
+    if size:
+        ensemble = nnx.state(RewardEnsemble(changed.transformer, rngs=nnx.Rngs(0)), nnx.Param)
+        flat += [(("reward_ensemble", *path), leaf) for path, leaf in nnx.to_flat_state(ensemble)]
+    return changed, params.replace(transformer=_with_new_layers(changed, nnx.from_flat_state(flat)))
+
+
 def with_action_head(
     config: WorldModelConfig, params: WorldModelParams, action_head: bool
 ) -> tuple[WorldModelConfig, WorldModelParams]:
@@ -116,7 +134,10 @@ def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: World
         config, params = with_action_head(config, params, False)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
     config, params = with_action_head(config, params, wanted.transformer.action_head)
-    params = with_reward_head(config, params, wanted.transformer.reward_head, wanted.transformer.reward_bins)[1]
+    if config.transformer.reward_ensemble and not wanted.transformer.reward_head:
+        config, params = with_reward_ensemble(config, params, 0)
+    config, params = with_reward_head(config, params, wanted.transformer.reward_head, wanted.transformer.reward_bins)
+    params = with_reward_ensemble(config, params, wanted.transformer.reward_ensemble)[1]
     _check_shapes(wanted, params)
     return params
 

@@ -24,6 +24,7 @@ class TransformerConfig:
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
     reward_bins: int | None = None  # the head tells them apart (symlog two-hot, unpublished); None: squared error
+    reward_ensemble: int = 0  # further reward networks, whose spread says how unsure a reward is; unpublished
     action_head: bool = False  # decoding tokens: reads back from every token of a frame the action that led there
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
@@ -42,11 +43,15 @@ class TransformerConfig:
         if self.layers < 1:
             raise ValueError(f"a transformer of {self.layers} layers: expected at least one")
         require_at_least(1, self, "width", "heads", "feed_forward", "max_positions")
-        require_at_least(0, self, "action_size", "initial_std", "action_history")
+        require_at_least(0, self, "action_size", "initial_std", "action_history", "reward_ensemble")
         require_positive(self, "norm_epsilon", "rotary_base")
         require_shares(self, "dropout")
         if self.reward_bins is not None and (self.reward_bins < 3 or self.reward_bins % 2 == 0):
             raise ValueError(f"reward_bins is {self.reward_bins}: expected an odd number from 3 on, for one at zero")
+        if self.reward_ensemble == 1 or (self.reward_ensemble and not self.reward_head):
+            raise ValueError(
+                f"reward_ensemble is {self.reward_ensemble}: expected 2 or more, beside a reward head, or 0 for none"
+            )
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):

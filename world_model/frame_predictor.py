@@ -21,6 +21,7 @@ from tokenizer.layers import to_patches
 from world_model.attention import attend, linear_without_bias, merge_heads, split_heads
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
+from world_model.reward_ensemble import RewardEnsemble
 from world_model.transformer import FeedForward
 
 ACTION_WIDTH = 128
@@ -159,6 +160,8 @@ class FramePredictor(nnx.Module):
         )
         if config.reward_head:
             self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
+        if config.reward_ensemble:
+            self.reward_ensemble = RewardEnsemble(config, rngs=rngs)
 
     def begin(self, frames_bchwc: Array) -> FrameContext:
         """What F frames need of the context, float32 [B, C, H, W, 3] in [0, 1]."""
@@ -218,7 +221,16 @@ class FramePredictor(nnx.Module):
 
     def reward_outputs(self, hidden_bfpd: Array) -> Array:
         """What the reward head says of each frame, [B, F, 1 or bins]: see world_model.rewards."""
-        return self.reward(hidden_bfpd.mean(axis=2))
+        return self.reward(self.reward_features(hidden_bfpd))
+
+    def reward_features(self, hidden_bfpd: Array) -> Array:
+        """What rewards are read from: [B, F, D]."""
+        return hidden_bfpd.mean(axis=2)
+
+    def reward_spread(self, hidden_bfpd: Array) -> Array | None:
+        """How unsure these rewards are, [B, F] in their own units; None without an ensemble."""
+        ensemble = self.config.reward_ensemble
+        return self.reward_ensemble.spread(self.reward_features(hidden_bfpd)) if ensemble else None
 
 
 def _patches(picture_bhwk: Array, side: int) -> Array:

@@ -37,6 +37,7 @@ class Imagined(flax.struct.PyTreeNode):
     rewards_bf: Array | None  # float32 [B, F] of arriving at each frame, own units
     tokens_bfn: Array  # int32 [B, F, n]
     entropies_bf: Array  # float32 [B, F]: of the model's own distribution of each frame's codes, nats per token
+    reward_spreads_bf: Array | None = None  # float32 [B, F]: how unsure each reward is, own units; see RewardEnsemble
 
     @property
     def frames(self) -> Array:
@@ -77,6 +78,7 @@ class NextFrame(NamedTuple):
     frame_bhwc: Array  # float32, clipped to [0, 1]
     reward_b: Array | None  # own units
     entropy_b: Array  # nats per token
+    reward_spread_b: Array | None = None  # own units; None without a reward ensemble
 
 
 def begin(
@@ -132,7 +134,7 @@ def next_frame(
     frame = tokenizer_of(config, params).decode_future(codes_nb.T[:, None], state.context)[:, 0]
     reward_b = reward_of(transformer.reward_outputs(hidden_bd)) if config.transformer.reward_head else None
     return state.replace(cache=cache), NextFrame(
-        tokens_nb.T, jnp.clip(frame, 0, 1), reward_b, entropies_nb.mean(axis=0)
+        tokens_nb.T, jnp.clip(frame, 0, 1), reward_b, entropies_nb.mean(axis=0), transformer.reward_spread(hidden_bd)
     )
 
 
@@ -179,7 +181,8 @@ def _next_frame_at_once(
     newest_bchwc = jnp.concatenate([cache.newest_bchwc[:, 1:], frame[:, None]], axis=1)
     tokens_bn = codes + config.layout.future_ids.start
     state = state.replace(cache=cache.replace(moved=moved, newest_bchwc=newest_bchwc))
-    return state, NextFrame(tokens_bn, frame, reward_b, codes_entropy(config.layout, logits[:, 0]))
+    spread_bf, entropy_b = predictor.reward_spread(hidden), codes_entropy(config.layout, logits[:, 0])
+    return state, NextFrame(tokens_bn, frame, reward_b, entropy_b, None if spread_bf is None else spread_bf[:, 0])
 
 
 def _unroll(
@@ -205,7 +208,8 @@ def _unroll(
         state, new = next_frame(config, params, state, actions_ba, token_key, temperature, top_k)
         frame = to_uint8(new.frame_bhwc)
         stack_bshwc = jnp.concatenate([stack_bshwc[:, 1:], frame[:, None]], axis=1)
-        return (state, stack_bshwc), Imagined(frame, actions_ba, new.reward_b, new.tokens_bn, new.entropy_b)
+        seen = frame, actions_ba, new.reward_b, new.tokens_bn, new.entropy_b, new.reward_spread_b
+        return (state, stack_bshwc), Imagined(*seen)
 
     turns = (jnp.arange(horizon), jax.random.split(key, horizon))
     _, steps = jax.lax.scan(step, (first, to_uint8(frames_bshwc)), turns)

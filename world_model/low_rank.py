@@ -27,7 +27,7 @@ PARTS = {
     r"embedding/embedding": 1,
 }
 """Adapted matrices, by the ends of their names: of how many matrices, side by side, each is made."""
-WHOLE = r"(^|/)(action|reward|action_recon)/(kernel|bias)$"
+WHOLE = r"(^|/)(action|reward|action_recon|reward_ensemble/(inner|outer))/(kernel|bias)$"
 """Names of what learns as a whole."""
 
 Factors = dict[str, tuple[Array, Array]]

@@ -41,10 +41,10 @@ def future_hidden(
     return transformer(embeddings, layout.context_length, key)
 
 
-def reward_outputs(layout: SequenceLayout, transformer: Transformer, hidden_bld: Array) -> Array:
-    """What the reward head says of frames, [B, F, 1 or bins], from the hidden states that `future_hidden` returns."""
+def reward_features(layout: SequenceLayout, hidden_bld: Array) -> Array:
+    """What the rewards of frames are read from, [B, F, D], of the hidden states that `future_hidden` returns."""
     future_frames = hidden_bld.shape[1] // layout.frame_length
-    return transformer.reward_outputs(hidden_bld[:, layout.reward_positions(future_frames) - layout.context_length])
+    return hidden_bld[:, layout.reward_positions(future_frames) - layout.context_length]
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -123,5 +123,7 @@ def score(
         return _score_frames(config, params, tokens_bl, actions_bta, context_frames)
     transformer = transformer_of(config, params)
     hidden_bld = future_hidden(layout, transformer, tokens_bl, actions_bta, None)
-    rewards = reward_of(reward_outputs(layout, transformer, hidden_bld)) if config.transformer.reward_head else None
+    rewards = None
+    if config.transformer.reward_head:
+        rewards = reward_of(transformer.reward_outputs(reward_features(layout, hidden_bld)))
     return transformer.head(hidden_bld), rewards

@@ -23,7 +23,7 @@ from world_model.frames import to_float
 from world_model.low_rank import low_rank
 from world_model.params import WorldModelParams
 from world_model.rewards import reward_loss
-from world_model.scoring import future_hidden, hidden_of_frames, reward_outputs, score, tokens_of
+from world_model.scoring import future_hidden, hidden_of_frames, reward_features, score, tokens_of
 from world_model.transformer import Transformer
 
 
@@ -152,7 +152,7 @@ def _update(
 
 def _total(config: WorldModelConfig, metrics: dict[str, Array]) -> Array:
     """The loss that metrics add up to."""
-    rewards = config.reward_weight * metrics.get("reward_loss", 0.0)
+    rewards = config.reward_weight * (metrics.get("reward_loss", 0.0) + metrics.get("reward_ensemble_loss", 0.0))
     rewards += config.action_weight * metrics.get("action_loss", 0.0)
     return metrics["cross_entropy"] + rewards + config.pixel_weight * metrics.get("pixel_loss", 0.0)
 
@@ -214,6 +214,9 @@ def frame_losses(
         assert rewards_bt is not None
         rewards_bs = jnp.take_along_axis(layout.future_rewards(rewards_bt), of.frames_bs, axis=1)
         metrics["reward_loss"] = reward_loss(model.reward_outputs(hidden), rewards_bs)
+        if config.transformer.reward_ensemble:
+            features = model.reward_features(hidden)
+            metrics["reward_ensemble_loss"] = model.reward_ensemble.loss(features, rewards_bs)
     return metrics
 
 
@@ -254,8 +257,8 @@ def losses(
 ) -> dict[str, Array]:
     """Scalars: `cross_entropy` over everything after the first [S2], `token_accuracy` over the frames' own tokens.
 
-    With a reward head also `reward_loss`, by default the squared error of symlog rewards (paper equation 7). A key
-    turns dropout on.
+    With a reward head also `reward_loss`, by default the squared error of symlog rewards (paper equation 7), and with
+    an ensemble `reward_ensemble_loss`. A key turns dropout on.
     """
     layout = config.layout
     model = modules.merge_transformer(config.transformer, layout, params)
@@ -274,9 +277,11 @@ def losses(
         metrics["action_loss"] = _action_loss(config, model, hidden_bld, actions_bta)
     if config.transformer.reward_head:
         assert rewards_bt is not None  # a reward head learns from data with rewards
-        outputs, rewards_bf = reward_outputs(layout, model, hidden_bld), layout.future_rewards(rewards_bt)
-        chex.assert_equal_shape_prefix([outputs, rewards_bf], 2)
-        metrics["reward_loss"] = reward_loss(outputs, rewards_bf)
+        features, rewards_bf = reward_features(layout, hidden_bld), layout.future_rewards(rewards_bt)
+        chex.assert_equal_shape_prefix([features, rewards_bf], 2)
+        metrics["reward_loss"] = reward_loss(model.reward_outputs(features), rewards_bf)
+        if config.transformer.reward_ensemble:
+            metrics["reward_ensemble_loss"] = model.reward_ensemble.loss(features, rewards_bf)
     return metrics
 
 

@@ -13,6 +13,7 @@ from jax import Array
 from world_model.attention import Cache, SelfAttention, linear_without_bias, rotary_table
 from world_model.config import TransformerConfig
 from world_model.layout import SequenceLayout
+from world_model.reward_ensemble import RewardEnsemble
 
 
 class FeedForward(nnx.Module):
@@ -86,6 +87,8 @@ class Transformer(nnx.Module):
             self.action_recon = nnx.Linear(config.width, config.action_size, kernel_init=normal, rngs=rngs)
         if config.reward_head:
             self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
+        if config.reward_ensemble:
+            self.reward_ensemble = RewardEnsemble(config, rngs=rngs)
 
     def embed(self, tokens_bl: Array) -> Array:
         """Embeddings [B, L, D] of vocabulary ids."""
@@ -157,3 +160,7 @@ class Transformer(nnx.Module):
         """What the reward head says of frames, [B, F, 1 or bins] (see world_model.rewards), from the hidden states of
         their last tokens."""
         return self.reward(hidden_bfd)
+
+    def reward_spread(self, hidden_bfd: Array) -> Array | None:
+        """How unsure these rewards are, [B, F] in their own units; None without an ensemble."""
+        return self.reward_ensemble.spread(hidden_bfd) if self.config.reward_ensemble else None

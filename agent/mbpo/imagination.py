@@ -31,6 +31,7 @@ class Rollouts(NamedTuple):
     actions_bfa: np.ndarray  # float32 [B, F, A]: the action that led to each frame
     rewards_bf: np.ndarray  # float32 [B, F] of arriving at each frame
     entropies_bf: np.ndarray | None = None  # float32 [B, F], nats per token; None of what no model predicts
+    reward_spreads_bf: np.ndarray | None = None  # float32 [B, F]: how unsure a model with a reward ensemble is of each
 
 
 class Imagination(Protocol):
@@ -56,8 +57,8 @@ class LearnedModel:
             self.config, params, contexts.stacks_bshwc, policy, key, horizon, self.temperature, self.top_k,
             self.max_batch,
         )  # fmt: skip
-        arrays = imagined.frames_bfhwc, imagined.actions_bfa, imagined.rewards_bf, imagined.entropies_bf
-        return Rollouts(*(np.asarray(x) for x in arrays))
+        host = jax.device_get(imagined)
+        return Rollouts(host.frames_bfhwc, host.actions_bfa, host.rewards_bf, host.entropies_bf, host.reward_spreads_bf)
 
 
 class CopyLast:

@@ -53,6 +53,7 @@ class ModelSchedule:
     recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
     recent_episodes: int = 5
     gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
+    reward_pessimism: float = 0.0  # imagined rewards less so many standard deviations of the model's reward ensemble
     clip_rewards: bool = False  # imagined rewards to the range of the real ones, which no policy can then exceed
     entropy_scale: float = 0.0  # imagined transitions weigh exp(-this * nats per token, added up to their end)
     td_lambda: float | None = None  # of imagined returns, in expectation, to the horizon; None: n_step
@@ -62,6 +63,7 @@ class ModelSchedule:
         require_at_least(
             0, self, "initial_rollouts", "imagined_updates", "checked_rollouts", "temperature", "entropy_scale"
         )
+        require_at_least(0, self, "reward_pessimism")
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
@@ -90,6 +92,11 @@ class ModelSchedule:
                 f"entropy_scale weighs by what the learned model is unsure of, and imagination is {self.imagination}: "
                 "leave it at 0"
             )
+        if self.reward_pessimism and self.imagination != "learned":
+            raise ValueError(
+                f"reward_pessimism lowers rewards of which the learned model is unsure, and imagination is "
+                f"{self.imagination}: leave it at 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +116,10 @@ class MBPOConfig:
             )
         if not world_model.transformer.reward_head:
             raise ValueError("model-based policy optimisation learns from imagined rewards: keep the reward head")
+        if self.model.reward_pessimism and not world_model.transformer.reward_ensemble:
+            raise ValueError(
+                "reward_pessimism goes by how a reward ensemble differs: set reward_ensemble of the transformer to 5"
+            )
         if world_model.tokenizer.has_turns:
             raise ValueError(
                 "the published discriminator takes its turns in pre-training and fine-tuning alone: set "
@@ -363,21 +374,32 @@ class MBPO(DrQv2):
         policy = imagination_policy(config.agent, self.agent.parameters, std)
         key = self._key("imagine", count)
         rollouts = self.imagination(contexts, policy, key, schedule.horizon, self.model.params)
-        if schedule.clip_rewards:
-            real = self.replay.rewards()
-            rollouts = rollouts._replace(rewards_bf=np.clip(rollouts.rewards_bf, real.min(), real.max()))
-        self.imagined.add(count, contexts.stacks_bshwc, *rollouts)
+        rollouts = rollouts._replace(rewards_bf=self._trusted_rewards(rollouts))
+        self.imagined.add(count, contexts.stacks_bshwc, *rollouts[:4])
         self.counts = self.counts.plus(rollouts=1)
         rewards = rollouts.rewards_bf
         summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
         if schedule.entropy_scale and rollouts.entropies_bf is not None:
             summary["entropy"] = rollouts.entropies_bf.mean()  # by which to choose the scale
+        if rollouts.reward_spreads_bf is not None:
+            summary["reward_spread"] = rollouts.reward_spreads_bf.mean()
         if schedule.checked_rollouts:
             summary |= self._check(contexts, rollouts)
         played = rewards.size if schedule.imagination == "simulator" else schedule.checked_rollouts * schedule.horizon
         if played:  # at most: rollouts from a scene that nobody knows are not checked
             summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * played)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
+
+    def _trusted_rewards(self, rollouts: Rollouts) -> np.ndarray:
+        """Imagined rewards, lowered by what the model is unsure of and cut, where the schedule says so."""
+        schedule, rewards_bf = self.config.model, rollouts.rewards_bf
+        if schedule.reward_pessimism:
+            assert rollouts.reward_spreads_bf is not None  # the configuration says that there is an ensemble
+            rewards_bf = rewards_bf - np.float32(schedule.reward_pessimism) * rollouts.reward_spreads_bf
+        if schedule.clip_rewards:
+            real = self.replay.rewards()
+            rewards_bf = np.clip(rewards_bf, real.min(), real.max())
+        return rewards_bf
 
     def _check(self, contexts: Contexts, rollouts: Rollouts) -> dict[str, np.float32]:
         """The first rollouts of a batch beside what really follows; nothing where no scene of theirs is known."""

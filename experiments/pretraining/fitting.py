@@ -58,8 +58,13 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
     actions = max(parts["transformer"].action_size, preset.world_model.transformer.action_size)
     head = preset.world_model.transformer.reward_head
     bins = preset.world_model.transformer.reward_bins or model.transformer.reward_bins
+    ensemble = preset.world_model.transformer.reward_ensemble or model.transformer.reward_ensemble
     parts["transformer"] = dataclasses.replace(
-        parts["transformer"], action_size=actions, reward_head=head, reward_bins=bins
+        parts["transformer"],
+        action_size=actions,
+        reward_head=head,
+        reward_bins=bins,
+        reward_ensemble=ensemble if head else 0,
     )
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
         parts |= model.of_decoding
@@ -93,7 +98,9 @@ def for_data(preset: Pretraining, data: Sequence[DatasetSpec], model: WorldModel
             f"preset {preset.preset} is without rewards: the model loses its reward head "
             "(--world-model.transformer.reward-head keeps it)"
         )
-    return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))
+    ensemble = old.reward_ensemble if rewards else 0
+    fitting = dataclasses.replace(old, action_size=actions, reward_head=rewards, reward_ensemble=ensemble)
+    return with_model(preset, transformer=fitting)
 
 
 def _say(what: str) -> None:

@@ -94,8 +94,8 @@ def test_the_recent_share_comes_from_the_newest_episodes():
 
 def test_copying_repeats_the_last_frame_and_its_reward():
     contexts = replay_of(3).contexts(np.random.default_rng(0), 4)
-    frames, actions, rewards, entropies = CopyLast()(contexts, POLICY, jax.random.key(0), 3, NO_PARAMS)
-    assert entropies is None
+    frames, actions, rewards, *told = CopyLast()(contexts, POLICY, jax.random.key(0), 3, NO_PARAMS)
+    assert told == [None, None]
     np.testing.assert_array_equal(frames, np.repeat(contexts.stacks_bshwc[:, -1:], 3, axis=1))
     np.testing.assert_array_equal(rewards, np.repeat(contexts.rewards_b[:, None], 3, axis=1))
     assert actions.shape == (4, 3, 4) and (actions == 1).all()
@@ -270,6 +270,27 @@ def test_imagined_rewards_are_cut_to_the_range_of_the_real_ones_where_that_is_as
     assert imagined(True) == [1, 2.5, 5] and imagined(False) == [-3, 2.5, 99]
 
 
+def test_imagined_rewards_are_lowered_by_what_the_model_is_unsure_of_where_that_is_asked_for():
+    def imagined(pessimism):
+        config = settings("learned")
+        transformer = dataclasses.replace(config.world_model.transformer, reward_ensemble=3)
+        config = dataclasses.replace(
+            config,
+            world_model=dataclasses.replace(config.world_model, transformer=transformer),
+            model=dataclasses.replace(config.model, reward_pessimism=pessimism),
+        )
+        run = MBPO(config, SCHEDULE, Inputs(Dot(16), [episode(0), episode(1)], 0))
+        learned, said = run.imagination, []
+        run.imagination = lambda *given: said.append(learned(*given)) or said[0]
+        run._imagine()
+        return run.imagined.rollouts[-1]["rewards"], said[0]
+
+    for pessimism in (0.0, 2.0):
+        rewards, said = imagined(pessimism)
+        assert (said.reward_spreads_bf > 0).all()
+        np.testing.assert_allclose(rewards, said.rewards_bf - pessimism * said.reward_spreads_bf, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("trusted", "rows"), [(0.0, 0), (0.5, 16), (1.0, 32)])
 def test_the_gate_lets_imagined_rows_through_as_far_as_the_model_is_trusted(trusted, rows):
     config = settings("learned", gate=True)
@@ -303,6 +324,10 @@ def test_settings_that_contradict_each_other_are_refused():
         ModelSchedule(gate=True, imagination="copy-last")
     with pytest.raises(ValueError, match="what the learned model is unsure of, and imagination is copy-last"):
         ModelSchedule(entropy_scale=0.1, imagination="copy-last")
+    with pytest.raises(ValueError, match="of which the learned model is unsure, and imagination is simulator"):
+        ModelSchedule(reward_pessimism=1.0, imagination="simulator")
+    with pytest.raises(ValueError, match="set reward_ensemble of the transformer to 5"):
+        settings("learned", reward_pessimism=1.0)
     with pytest.raises(ValueError, match="expected learned, simulator or copy-last"):
         ModelSchedule(imagination="dreamt")
     with pytest.raises(ValueError, match="needs a second simulator"):
