@@ -53,18 +53,20 @@ class Objective:
 class SearchConfig:
     """How points of the space are found."""
 
-    kind: str = "grid"  # grid, random or optuna
+    kind: str = "grid"  # grid, ablation, random or optuna
     samples: int | None = None
     """Points: of a random search, each with the whole of what it goes through; of Optuna."""
     sampler: str | None = None  # of Optuna: one of SAMPLERS
     seed: int = 0
 
     def __post_init__(self):
-        _one_of("kind", self.kind, ("grid", "random", "optuna"))
+        _one_of("kind", self.kind, ("grid", "ablation", "random", "optuna"))
         _whole(self, 1, "samples")
         _whole(self, 0, "seed")
-        if (self.kind == "grid") != (self.samples is None):
-            raise ValueError("samples says how many points random and optuna look at; a grid goes through all it has")
+        if (self.kind in ("grid", "ablation")) != (self.samples is None):
+            raise ValueError(
+                "samples says how many points random and optuna look at; the others go through all they have"
+            )
         if (self.kind == "optuna") != (self.sampler is not None):
             raise ValueError(f"sampler names one of Optuna's ({', '.join(SAMPLERS)}), and only kind: optuna has one")
         if self.sampler is not None:

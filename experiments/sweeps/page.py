@@ -10,7 +10,7 @@ from typing import Any
 from experiments.reports.page import template
 from experiments.runs.metrics_log import MetricsError, read_metrics, series
 from experiments.runs.run_folder import write_atomically
-from experiments.sweeps import plots, results
+from experiments.sweeps import ablation, plots, results
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.table import age, summary
@@ -34,6 +34,7 @@ def write_page(folder: SweepFolder) -> pathlib.Path:
         best=[
             (result, results.describe(sweep, result), result.is_whole(len(sweep.seeds))) for result in measured[:SHOWN]
         ],
+        ablated=[ablation.cells(line) for line in ablation.compare(sweep, ranked)],
         coordinates=plots.parallel_coordinates(measured, sweep.objective.name, sweep.objective.mode == "max"),
         importance=plots.importance_bars(shares),
         points=len(measured),

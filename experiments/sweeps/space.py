@@ -151,15 +151,51 @@ def expand(space: Space, pick: Pick) -> Iterator[dict[str, Any]]:
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination there is. Raises UsageError where a setting has no end of values."""
 
-    def pick(domain: Values | Bounds) -> Sequence[Any]:
+    _refuse_ranges(space)
+    return list(expand(space, _values))
+
+
+def ablation(space: Space) -> list[dict[str, Any]]:
+    """For each combination of what is gone through: first the point with the first value of every choice, then with
+    each other value alone. Raises UsageError as `grid` does."""
+    _refuse_ranges(space)
+    found = list(expand(space, _first_values))
+    for domain in _all_domains(space):
+        if isinstance(domain, Values) and not domain.gone_through:
+            for value in domain.values[1:]:
+                found += expand(space, _leading_to(domain, value, _first_values))
+    return found
+
+
+def _values(domain: Values | Bounds) -> Sequence[Any]:
+    return (domain.low, domain.high) if isinstance(domain, Bounds) else domain.values
+
+
+def _first_values(domain: Values | Bounds) -> Sequence[Any]:
+    """All values of what is gone through, the first one of anything else."""
+    values = _values(domain)
+    return values if isinstance(domain, Values) and domain.gone_through else values[:1]
+
+
+def _refuse_ranges(space: Space) -> None:
+    for domain in _all_domains(space):
         if isinstance(domain, Bounds):
             raise UsageError(
                 f"space: {domain.name}: a grid goes through values, and {domain.kind} is a range: list values under "
                 "grid, or search: {kind: random}"
             )
-        return domain.values
 
-    return list(expand(space, pick))
+
+def _leading_to(domain: Values | Bounds, value: Any, others: Pick) -> Pick:
+    """The value of a setting, the values that lead to it where it is nested, and `others` of all others."""
+
+    def pick(other: Values | Bounds) -> Sequence[Any]:
+        if other.key == domain.key:
+            return [value]
+        leading = [each for each in _values(other) if domain.key.startswith(f"{other.key}={each}/")]
+        return leading or others(other)
+
+    return pick
 
 
 def draw(space: Space, seed: int, samples: int) -> list[dict[str, Any]]:
@@ -180,18 +216,8 @@ def probe(space: Space) -> list[dict[str, Any]]:
     """Points in which every value of every setting is once, of a range its two ends: few, for checking."""
     found: list[dict[str, Any]] = []
     for domain in _all_domains(space):
-        for value in domain.values if isinstance(domain, Values) else (domain.low, domain.high):
-
-            def pick(other: Values | Bounds, domain: Values | Bounds = domain, value: Any = value) -> Sequence[Any]:
-                if other.key == domain.key:
-                    return [value]
-                if isinstance(other, Bounds):
-                    return [other.low]
-                # The way to a nested setting leads through the values before it.
-                leading = [each for each in other.values if domain.key.startswith(f"{other.key}={each}/")]
-                return leading or other.values[:1]
-
-            found += expand(space, pick)
+        for value in _values(domain):
+            found += expand(space, _leading_to(domain, value, lambda other: _values(other)[:1]))
     return found or [{}]
 
 

@@ -145,7 +145,9 @@ def points_to_check(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def points_of(sweep: Sweep) -> list[dict[str, Any]]:
-    """All points of a grid or a random search: a function of the file alone."""
+    """All points of a grid, an ablation or a random search: a function of the file alone."""
+    if sweep.search.kind == "ablation":
+        return space.ablation(sweep.space)
     if sweep.search.samples is None:
         return space.grid(sweep.space)
     return space.draw(sweep.space, sweep.search.seed, sweep.search.samples)

@@ -11,6 +11,7 @@ from experiments.sweeps import config, targets
 
 EXAMPLE = pathlib.Path(targets.__file__).with_name("example.yaml")
 COMPARISONS = [EXAMPLE.with_name("imagination.yaml"), EXAMPLE.with_name("imagination_cloning.yaml")]
+ABLATIONS = [EXAMPLE.with_name("ablation_simulator.yaml"), EXAMPLE.with_name("ablation_learned.yaml")]
 
 
 def changed(**changes):
@@ -33,14 +34,30 @@ POPULATION = changed(population={"interval": 50}, seeds=[0], space=TAU)
 
 @pytest.mark.parametrize(
     "raw",
-    [RAW, POPULATION, PRETRAIN, *(yaml.safe_load(path.read_text()) for path in (EXAMPLE, *COMPARISONS))],
-    ids=("train", "population", "pretrain", "example", "imagination", "cloning"),
+    [RAW, POPULATION, PRETRAIN, *(yaml.safe_load(path.read_text()) for path in (EXAMPLE, *COMPARISONS, *ABLATIONS))],
+    ids=("train", "population", "pretrain", "example", "imagination", "cloning", "simulator", "learned"),
 )
 def test_a_sweep_that_can_run_passes(raw):
     assert targets.check(config.parse(raw, "test.yaml")) > 0
 
 
-@pytest.mark.parametrize(("path", "kinds", "learners"), zip(COMPARISONS, (5, 3), (4, 3), strict=True))
+@pytest.mark.parametrize(("path", "imagination"), list(zip(ABLATIONS, ("simulator", "learned"), strict=True)))
+def test_an_ablation_begins_with_a_run_of_the_comparison_and_learns_as_often_throughout(path, imagination):
+    comparison, sweep = config.load(COMPARISONS[0]), config.load(path)
+    (compared,) = (
+        {**comparison.fixed, **point}
+        for point in targets.points_of(comparison)
+        if point["task"] == "door-open" and point.get("mbpo.model.imagination") == imagination
+    )
+    begin, *others = ({**sweep.fixed, **point} for point in targets.points_of(sweep))
+    for name, value in compared.items():
+        if name != "schedule.agent-steps" and value != "learned":  # the default
+            assert begin[name] == value, name
+    updates = {point["mbpo.agent.initial-updates"] + point["mbpo.model.imagined-updates"] for point in (begin, *others)}
+    assert updates == {1800} and len(others) >= 3
+
+
+@pytest.mark.parametrize(("path", "kinds", "learners"), list(zip(COMPARISONS, (5, 3), (4, 3), strict=True)))
 def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not(path, kinds, learners):
     points = targets.points_of(config.load(path))
     tasks = {point["task"] for point in points}

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.sweeps import plots, results
+from experiments.sweeps import ablation, plots, results, space
 from experiments.sweeps.folder import Standing, Trial
 from experiments.sweeps.page import write_page
 from experiments.sweeps.table import LiveTable, as_lines
@@ -72,6 +72,34 @@ def test_the_page_holds_everything_and_loads_nothing(measured):
     assert html.count("<svg") == 2  # no run has curves here
     assert "ivideogpt train --preset debug" in html and "0003-seed1" in html
     assert not re.search(r"""(?:src|href)=["'](?!#)""", html)
+
+
+def test_an_ablation_shows_each_setting_against_its_absence_seed_by_seed(sweeping):
+    found = sweeping(
+        space={
+            "task": {"grid": ["reach", "push"]},
+            "drqv2.batch": {"choice": [8, 16]},
+            "drqv2.tau": {"choice": [0.1, 0]},
+        },
+        search={"kind": "ablation"},
+        seeds=[0, 1, 2],
+    )
+    # By point: reach, push; batch 16 on reach, on push; no tau on reach, which nothing was measured of on push.
+    values = {0: (10, 20, 30), 1: (5, 5, 5), 2: (11, 21, 34), 3: (4, 5, 6), 4: (0, None, None)}
+    with found.folder.claim(found.sweep):
+        for number, point in enumerate(space.ablation(found.sweep.space)[:5]):
+            for seed, value in enumerate(values[number]):
+                found.folder.write(Trial(number, seed, point), Standing("done", 1, value=value))
+        page = write_page(found.folder).read_text()
+    lines = ablation.compare(found.sweep, results.rank(found.folder, found.sweep))
+    assert [ablation.cells(line) for line in lines] == [
+        ["task=reach", "20", "", "3"],
+        ["task=push", "5", "", "3"],
+        ["task=reach drqv2.batch=16", "22", "+2 (+1 to +4)", "3"],
+        ["task=push drqv2.batch=16", "5", "+0 (-1 to +1)", "3"],
+        ["task=reach drqv2.tau=0", "0", "-10", "1"],
+    ]
+    assert "Each setting against its absence" in page and "+2 (+1 to +4)" in page
 
 
 def test_the_page_of_a_sweep_that_has_only_begun_says_what_is_missing(sweeping):

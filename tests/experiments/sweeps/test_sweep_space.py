@@ -27,6 +27,25 @@ def test_a_setting_under_a_condition_is_there_only_where_the_condition_holds():
     assert len({tuple(point.items()) for point in points}) == len(points)
 
 
+def test_an_ablation_has_the_first_values_and_then_each_other_value_alone():
+    raw = {
+        "task": {"grid": ["reach", "push"]},
+        "a": {"choice": [1, 2, 3]},
+        "b": {"choice": {8: {"b.with": 10}, 32: {"b.with": 40, "c": {"choice": [0, 1]}}}},
+    }
+    points = space.ablation(space.parse_space(raw))
+    of_one_task = [
+        {"a": 1, "b": 8, "b.with": 10}, {"a": 2, "b": 8, "b.with": 10}, {"a": 3, "b": 8, "b.with": 10},
+        {"a": 1, "b": 32, "b.with": 40, "c": 0}, {"a": 1, "b": 32, "b.with": 40, "c": 1},
+    ]  # fmt: skip
+    for task in ("reach", "push"):
+        of_task = [point for point in points if point["task"] == task]
+        assert of_task == [{"task": task, **point} for point in of_one_task]
+    assert [point["task"] for point in points[:2]] == ["reach", "push"]
+    with pytest.raises(UsageError, match="d: a grid goes through values, and uniform is a range"):
+        space.ablation(space.parse_space({**raw, "d": {"uniform": [0, 1]}}))
+
+
 def test_a_random_point_depends_on_the_seed_and_its_number_alone():
     ranges = space.parse_space(
         {"a": {"uniform": [0, 1]}, "b": {"log-uniform": ["1e-5", "1e-1"]}, "c": {"integer": [1, 3]}, **NESTED}
