@@ -156,11 +156,16 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
     """How far imagined rollouts are from what really follows their own actions: squared errors of frames in [0, 1],
     absolute errors of rewards in their own units, each over all steps and at the last one; and the mean true reward.
 
-    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen.
+    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen. With a reward ensemble also
+    the correlation of its spread with the errors of the rewards: at 0 it does not know where they are wrong.
     """
     frames = np.square((imagined.frames_bfhwc.astype(np.float32) - real.frames_bfhwc) / 255).mean(axis=(0, 2, 3, 4))
-    rewards = np.abs(imagined.rewards_bf - real.rewards_bf).mean(axis=0)
-    return {
+    errors_bf = np.abs(imagined.rewards_bf - real.rewards_bf)
+    rewards = errors_bf.mean(axis=0)
+    spreads = {}
+    if imagined.reward_spreads_bf is not None:
+        spreads["spread_correlation"] = np.float32(_correlation(imagined.reward_spreads_bf, errors_bf))
+    return spreads | {
         "checked_reward": imagined.rewards_bf.mean(),
         "true_reward": real.rewards_bf.mean(),
         "true_reward_mae": rewards.mean(),
@@ -168,6 +173,11 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
         "true_mse": frames.mean(),
         "true_mse_last": frames[-1],
     }
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 0 where one of them does not vary."""
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) if one.std() and other.std() else 0.0
 
 
 @jax.jit

@@ -25,6 +25,14 @@ from agent.replay import Contexts, Segments, Transitions
 from tokenizer.limits import require_at_least, require_shares
 from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
 
+OF_THE_LEARNED_MODEL = {
+    "checked_rollouts": "measures the learned model",
+    "gate": "measures the learned model",
+    "entropy_scale": "weighs by what the learned model is unsure of",
+    "reward_pessimism": "lowers rewards of which the learned model is unsure",
+}
+"""Settings that say nothing of a bound in its place, and why."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSchedule:
@@ -60,10 +68,8 @@ class ModelSchedule:
 
     def __post_init__(self):
         require_at_least(0, self, "start_agent_steps", "initial_tokenizer_updates", "initial_transformer_updates")
-        require_at_least(
-            0, self, "initial_rollouts", "imagined_updates", "checked_rollouts", "temperature", "entropy_scale"
-        )
-        require_at_least(0, self, "reward_pessimism")
+        require_at_least(0, self, "initial_rollouts", "imagined_updates", "checked_rollouts", "temperature")
+        require_at_least(0, self, "entropy_scale", "reward_pessimism")
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
@@ -75,27 +81,12 @@ class ModelSchedule:
             )
         if self.imagination not in ("learned", "simulator", "copy-last"):
             raise ValueError(f"imagination is {self.imagination!r}: expected learned, simulator or copy-last")
-        if self.checked_rollouts and self.imagination != "learned":
-            raise ValueError(
-                f"checked_rollouts measures the learned model, and imagination is {self.imagination}: leave it at 0"
-            )
+        for name, what in OF_THE_LEARNED_MODEL.items():
+            if getattr(self, name) and self.imagination != "learned":
+                raise ValueError(f"{name} {what}, and imagination is {self.imagination}: leave it out")
         if self.checked_rollouts > self.rollout_batch:
             raise ValueError(
                 f"checked_rollouts is {self.checked_rollouts}, but a batch holds {self.rollout_batch} rollouts"
-            )
-        if self.gate and self.imagination != "learned":
-            raise ValueError(
-                f"the gate measures the learned model, and imagination is {self.imagination}: leave it out"
-            )
-        if self.entropy_scale and self.imagination != "learned":
-            raise ValueError(
-                f"entropy_scale weighs by what the learned model is unsure of, and imagination is {self.imagination}: "
-                "leave it at 0"
-            )
-        if self.reward_pessimism and self.imagination != "learned":
-            raise ValueError(
-                f"reward_pessimism lowers rewards of which the learned model is unsure, and imagination is "
-                f"{self.imagination}: leave it at 0"
             )
 
 
@@ -409,7 +400,7 @@ class MBPO(DrQv2):
         if not rows:
             return {}
         assert self.truth is not None
-        picked = Rollouts(*(each[rows] for each in rollouts[:3]))
+        picked = Rollouts(*(None if each is None else each[rows] for each in rollouts))
         return measure(picked, self.truth.follow(contexts.rows(rows), picked.actions_bfa))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------

@@ -144,7 +144,10 @@ def test_rollouts_are_measured_against_what_really_follows_their_actions():
     found = measure(Rollouts(off, real.actions_bfa, rewards), real._replace(frames_bfhwc=frames))
     assert found["true_mse"] == pytest.approx(0.04 / 3) and found["true_mse_last"] == pytest.approx(0.04)
     assert found["true_reward"] == 1 and found["checked_reward"] == 4
-    assert found["true_reward_mae"] == 3 and found["true_reward_mae_last"] == 5
+    assert found["true_reward_mae"] == 3 and found["true_reward_mae_last"] == 5 and "spread_correlation" not in found
+    for spreads, expected in ((np.float32(0.1) * rewards, 1), (-rewards, -1), (np.ones_like(rewards), 0)):
+        told = Rollouts(off, real.actions_bfa, rewards, None, spreads)
+        assert measure(told, real)["spread_correlation"] == pytest.approx(expected)
 
 
 def test_some_of_the_contexts_are_the_same_moments():
@@ -320,7 +323,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ModelSchedule(imagination="simulator", checked_rollouts=1)
     with pytest.raises(ValueError, match="checked_rollouts is 4, but a batch holds 3 rollouts"):
         ModelSchedule(rollout_batch=3, checked_rollouts=4)
-    with pytest.raises(ValueError, match="the gate measures the learned model, and imagination is copy-last"):
+    with pytest.raises(ValueError, match="gate measures the learned model, and imagination is copy-last"):
         ModelSchedule(gate=True, imagination="copy-last")
     with pytest.raises(ValueError, match="what the learned model is unsure of, and imagination is copy-last"):
         ModelSchedule(entropy_scale=0.1, imagination="copy-last")
