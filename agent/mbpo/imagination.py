@@ -156,8 +156,8 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
     """How far imagined rollouts are from what really follows their own actions: squared errors of frames in [0, 1],
     absolute errors of rewards in their own units, each over all steps and at the last one; and the mean true reward.
 
-    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen. With a reward ensemble also
-    the correlation of its spread with the errors of the rewards: at 0 it does not know where they are wrong.
+    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen. With a reward ensemble
+    also the correlation of its spread with the errors of the rewards: at 0 it does not know where they are wrong.
     """
     frames = np.square((imagined.frames_bfhwc.astype(np.float32) - real.frames_bfhwc) / 255).mean(axis=(0, 2, 3, 4))
     errors_bf = np.abs(imagined.rewards_bf - real.rewards_bf)

@@ -61,6 +61,7 @@ class ModelSchedule:
     recent_share: float = 0.0  # of the rollouts, which start in the newest recent_episodes; the others anywhere
     recent_episodes: int = 5
     gate: bool = False  # imagined transitions only as far as the model beats its bounds on held-out episodes
+    reward_trust: float = 1.0  # changes of an imagined reward, k steps ahead of its context, count trust^k
     reward_pessimism: float = 0.0  # imagined rewards less so many standard deviations of the model's reward ensemble
     clip_rewards: bool = False  # imagined rewards to the range of the real ones, which no policy can then exceed
     entropy_scale: float = 0.0  # imagined transitions weigh exp(-this * nats per token, added up to their end)
@@ -73,7 +74,7 @@ class ModelSchedule:
         require_at_least(1, self, "tokenizer_every_env_steps", "transformer_every_env_steps", "rollout_every_env_steps")
         require_at_least(1, self, "tokenizer_batch", "transformer_batch", "rollout_batch", "rollout_max_batch")
         require_at_least(1, self, "horizon", "top_k", "imagined_capacity", "recent_episodes")
-        require_shares(self, "real_share", "recent_share", "td_lambda")
+        require_shares(self, "real_share", "recent_share", "td_lambda", "reward_trust")
         if self.alternate_initial and self.initial_tokenizer_updates != self.initial_transformer_updates:
             raise ValueError(
                 f"alternate_initial takes as many first updates of the tokenizer as of the transformer, found "
@@ -365,7 +366,7 @@ class MBPO(DrQv2):
         policy = imagination_policy(config.agent, self.agent.parameters, std)
         key = self._key("imagine", count)
         rollouts = self.imagination(contexts, policy, key, schedule.horizon, self.model.params)
-        rollouts = rollouts._replace(rewards_bf=self._trusted_rewards(rollouts))
+        rollouts = rollouts._replace(rewards_bf=self._trusted_rewards(contexts, rollouts))
         self.imagined.add(count, contexts.stacks_bshwc, *rollouts[:4])
         self.counts = self.counts.plus(rollouts=1)
         rewards = rollouts.rewards_bf
@@ -381,9 +382,14 @@ class MBPO(DrQv2):
             summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * played)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
 
-    def _trusted_rewards(self, rollouts: Rollouts) -> np.ndarray:
-        """Imagined rewards, lowered by what the model is unsure of and cut, where the schedule says so."""
+    def _trusted_rewards(self, contexts: Contexts, rollouts: Rollouts) -> np.ndarray:
+        """Imagined rewards, drawn to those of the contexts, lowered by what the model is unsure of, and cut, where the
+        schedule says so."""
         schedule, rewards_bf = self.config.model, rollouts.rewards_bf
+        if schedule.reward_trust < 1:
+            present_b1 = contexts.rewards_b[:, None]
+            trust_f = np.float32(schedule.reward_trust) ** np.arange(1, rewards_bf.shape[1] + 1, dtype=np.float32)
+            rewards_bf = present_b1 + trust_f * (rewards_bf - present_b1)
         if schedule.reward_pessimism:
             assert rollouts.reward_spreads_bf is not None  # the configuration says that there is an ensemble
             rewards_bf = rewards_bf - np.float32(schedule.reward_pessimism) * rollouts.reward_spreads_bf

@@ -294,6 +294,25 @@ def test_imagined_rewards_are_lowered_by_what_the_model_is_unsure_of_where_that_
         np.testing.assert_allclose(rewards, said.rewards_bf - pessimism * said.reward_spreads_bf, rtol=1e-6)
 
 
+def test_what_an_imagined_reward_changes_counts_less_from_step_to_step_where_that_is_asked_for():
+    def imagined(share):
+        config = settings("copy-last", reward_trust=share)
+        run = MBPO(config, SCHEDULE, Inputs(Dot(16), [episode(0), episode(1)], 0))
+        frames, actions = np.zeros((3, 3, 16, 16, 3), np.uint8), np.zeros((3, 3, 4), np.float32)
+        present = []
+
+        def follow(contexts, *_):
+            present.append(contexts.rewards_b)
+            return Rollouts(frames, actions, contexts.rewards_b[:, None] + np.float32([8, 8, 8]))
+
+        run.imagination = follow
+        run._imagine()
+        return run.imagined.rollouts[-1]["rewards"] - present[0][:, None]
+
+    for share, expected in ((1.0, [8, 8, 8]), (0.5, [4, 2, 1]), (0.0, [0, 0, 0])):
+        np.testing.assert_allclose(imagined(share), np.tile(np.float32(expected), (3, 1)), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("trusted", "rows"), [(0.0, 0), (0.5, 16), (1.0, 32)])
 def test_the_gate_lets_imagined_rows_through_as_far_as_the_model_is_trusted(trusted, rows):
     config = settings("learned", gate=True)
