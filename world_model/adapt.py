@@ -76,11 +76,16 @@ def with_action_size(
 def with_reward_head(
     config: WorldModelConfig, params: WorldModelParams, reward_head: bool = True, reward_bins: int | None = None
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model with a reward head, or without one (data without rewards).
+    """The same model with a reward head, or without one (data without rewards) and the ensemble beside it.
 
     Where it has none, or one with another number of outputs, the new one says zero until it is trained.
     """
-    transformer = dataclasses.replace(config.transformer, reward_head=reward_head, reward_bins=reward_bins)
+    transformer = dataclasses.replace(
+        config.transformer,
+        reward_head=reward_head,
+        reward_bins=reward_bins,
+        reward_ensemble=config.transformer.reward_networks if reward_head else 0,
+    )
     known = params.transformer
     if transformer.reward_outputs != config.transformer.reward_outputs:
         known = nnx.from_flat_state([each for each in nnx.to_flat_state(known) if each[0][0] != "reward"])
@@ -91,13 +96,17 @@ def with_reward_head(
 def with_reward_ensemble(
     config: WorldModelConfig, params: WorldModelParams, size: int
 ) -> tuple[WorldModelConfig, WorldModelParams]:
-    """The same model with so many reward networks beside the head, new ones where it had others, or without any.
+    """The same model with so many new reward networks beside the head, or without those it has.
 
-    New ones are drawn from a fixed key: equal ones, and zeros most of all, would never come to differ.
+    They are drawn from a fixed key: equal ones, and zeros most of all, would never come to differ. Raises ValueError
+    where it has some, and another number of them is asked for.
     """
     changed = dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, reward_ensemble=size))
-    if size == config.transformer.reward_ensemble:
+    known = config.transformer.reward_networks
+    if size == known:
         return config, params
+    if size and known:
+        raise ValueError(f"reward_ensemble is {size}, but this model has learned {known} networks: keep {known}, or 0")
     flat = [each for each in nnx.to_flat_state(params.transformer) if each[0][0] != "reward_ensemble"]
     if size:
         ensemble = nnx.state(RewardEnsemble(changed.transformer, rngs=nnx.Rngs(0)), nnx.Param)
@@ -134,10 +143,8 @@ def fit_params(config: WorldModelConfig, params: WorldModelParams, wanted: World
         config, params = with_action_head(config, params, False)
     config, params = with_action_size(config, params, wanted.transformer.action_size)
     config, params = with_action_head(config, params, wanted.transformer.action_head)
-    if config.transformer.reward_ensemble and not wanted.transformer.reward_head:
-        config, params = with_reward_ensemble(config, params, 0)
     config, params = with_reward_head(config, params, wanted.transformer.reward_head, wanted.transformer.reward_bins)
-    params = with_reward_ensemble(config, params, wanted.transformer.reward_ensemble)[1]
+    params = with_reward_ensemble(config, params, wanted.transformer.reward_networks)[1]
     _check_shapes(wanted, params)
     return params
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from world_model.config import WorldModelConfig
+from world_model.config import TransformerConfig, WorldModelConfig
 from world_model.params import sizes
 
 
@@ -50,8 +50,14 @@ def describe(config: WorldModelConfig) -> dict[str, str]:
         "tokenizer": f"{counts['tokenizer']:,} parameters",
         "transformer": f"{counts['transformer']:,} parameters",
         "action size": str(transformer.action_size or "none (action-free)"),
-        "reward head": "yes" if transformer.reward_head else "no",
+        "reward head": _reward_head(transformer),
     }
+
+
+def _reward_head(transformer: TransformerConfig) -> str:
+    if not transformer.reward_head:
+        return "no"
+    return f"yes, and an ensemble of {transformer.reward_networks}" if transformer.reward_networks else "yes"
 
 
 def _metadata(card: ModelCard) -> str:

@@ -24,7 +24,7 @@ class TransformerConfig:
     action_size: int = 0  # A; 0 is action-free
     reward_head: bool = False
     reward_bins: int | None = None  # the head tells them apart (symlog two-hot, unpublished); None: squared error
-    reward_ensemble: int = 0  # further reward networks, whose spread says how unsure a reward is; unpublished
+    reward_ensemble: int = 0  # networks beside the reward head, whose spread says how unsure it is; unpublished
     action_head: bool = False  # decoding tokens: reads back from every token of a frame the action that led there
     decoding: Literal["tokens", "frames"] = architecture("tokens")  # frames: all tokens of a frame at once, unpublished
     action_history: int = architecture(0)  # decoding frames: actions since the context that are seen one by one
@@ -48,10 +48,8 @@ class TransformerConfig:
         require_shares(self, "dropout")
         if self.reward_bins is not None and (self.reward_bins < 3 or self.reward_bins % 2 == 0):
             raise ValueError(f"reward_bins is {self.reward_bins}: expected an odd number from 3 on, for one at zero")
-        if self.reward_ensemble == 1 or (self.reward_ensemble and not self.reward_head):
-            raise ValueError(
-                f"reward_ensemble is {self.reward_ensemble}: expected 2 or more, beside a reward head, or 0 for none"
-            )
+        if self.reward_ensemble == 1:
+            raise ValueError("reward_ensemble is 1: expected 2 or more networks, which can differ, or 0 for none")
         if self.width % self.heads or self.head_size % 2:
             raise ValueError(f"width {self.width} over {self.heads} heads: expected an even number of channels a head")
         if self.compute_dtype not in ("float32", "bfloat16"):
@@ -71,6 +69,11 @@ class TransformerConfig:
     def reward_outputs(self) -> int:
         """Numbers that the reward head says."""
         return self.reward_bins or 1
+
+    @property
+    def reward_networks(self) -> int:
+        """Of the ensemble: none without a reward head."""
+        return self.reward_ensemble if self.reward_head else 0
 
 
 @dataclasses.dataclass(frozen=True)

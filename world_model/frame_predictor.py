@@ -160,7 +160,7 @@ class FramePredictor(nnx.Module):
         )
         if config.reward_head:
             self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
-        if config.reward_ensemble:
+        if config.reward_networks:
             self.reward_ensemble = RewardEnsemble(config, rngs=rngs)
 
     def begin(self, frames_bchwc: Array) -> FrameContext:
@@ -229,8 +229,9 @@ class FramePredictor(nnx.Module):
 
     def reward_spread(self, hidden_bfpd: Array) -> Array | None:
         """How unsure these rewards are, [B, F] in their own units; None without an ensemble."""
-        ensemble = self.config.reward_ensemble
-        return self.reward_ensemble.spread(self.reward_features(hidden_bfpd)) if ensemble else None
+        if not self.config.reward_networks:
+            return None
+        return self.reward_ensemble.spread(self.reward_features(hidden_bfpd))
 
 
 def _patches(picture_bhwk: Array, side: int) -> Array:

@@ -141,7 +141,7 @@ def _names(config: TransformerConfig, paths: Iterable[Path]) -> list[tuple[Path,
     }
     for ours, theirs in ((name, f"{name}_linear") for name, present in beside.items() if present):
         rows += [((ours, "kernel"), (f"{theirs}.weight",), True), ((ours, "bias"), (f"{theirs}.bias",), False)]
-    if config.reward_ensemble:  # ours alone
+    if config.reward_networks:  # ours alone
         rows += [
             (("reward_ensemble", layer, name), (f"reward_ensemble.{layer}.{name}",), False)
             for layer in ("inner", "outer")

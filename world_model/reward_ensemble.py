@@ -24,7 +24,7 @@ class RewardEnsemble(nnx.Module):
     """E networks beside the reward head. What they look at does not learn from them, and the reward is the head's."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-        heads, normal = config.reward_ensemble, nnx.initializers.lecun_normal(batch_axis=0)
+        heads, normal = config.reward_networks, nnx.initializers.lecun_normal(batch_axis=0)
         einsum = functools.partial(nnx.Einsum, kernel_init=normal, rngs=rngs)
         self.inner = einsum("...d,edh->...eh", (heads, config.width, HIDDEN), (heads, HIDDEN))
         self.outer = einsum("...eh,ehk->...ek", (heads, HIDDEN, 1), (heads, 1))

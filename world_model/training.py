@@ -150,9 +150,15 @@ def _update(
     return TransformerState(apply_updates(state.params, updates), optimizer, state.step + 1), metrics
 
 
+ENSEMBLE_WEIGHT = 0.01
+"""Of the reward ensemble's loss. Adam takes the same steps whatever it is, and what is so small hardly counts in the norm
+to which all gradients are clipped together: the rest learns as without an ensemble."""
+
+
 def _total(config: WorldModelConfig, metrics: dict[str, Array]) -> Array:
     """The loss that metrics add up to."""
-    rewards = config.reward_weight * (metrics.get("reward_loss", 0.0) + metrics.get("reward_ensemble_loss", 0.0))
+    rewards = config.reward_weight * metrics.get("reward_loss", 0.0)
+    rewards += ENSEMBLE_WEIGHT * metrics.get("reward_ensemble_loss", 0.0)
     rewards += config.action_weight * metrics.get("action_loss", 0.0)
     return metrics["cross_entropy"] + rewards + config.pixel_weight * metrics.get("pixel_loss", 0.0)
 
@@ -214,7 +220,7 @@ def frame_losses(
         assert rewards_bt is not None
         rewards_bs = jnp.take_along_axis(layout.future_rewards(rewards_bt), of.frames_bs, axis=1)
         metrics["reward_loss"] = reward_loss(model.reward_outputs(hidden), rewards_bs)
-        if config.transformer.reward_ensemble:
+        if config.transformer.reward_networks:
             features = model.reward_features(hidden)
             metrics["reward_ensemble_loss"] = model.reward_ensemble.loss(features, rewards_bs)
     return metrics
@@ -280,7 +286,7 @@ def losses(
         features, rewards_bf = reward_features(layout, hidden_bld), layout.future_rewards(rewards_bt)
         chex.assert_equal_shape_prefix([features, rewards_bf], 2)
         metrics["reward_loss"] = reward_loss(model.reward_outputs(features), rewards_bf)
-        if config.transformer.reward_ensemble:
+        if config.transformer.reward_networks:
             metrics["reward_ensemble_loss"] = model.reward_ensemble.loss(features, rewards_bf)
     return metrics
 

@@ -87,7 +87,7 @@ class Transformer(nnx.Module):
             self.action_recon = nnx.Linear(config.width, config.action_size, kernel_init=normal, rngs=rngs)
         if config.reward_head:
             self.reward = nnx.Linear(config.width, config.reward_outputs, kernel_init=normal, rngs=rngs)
-        if config.reward_ensemble:
+        if config.reward_networks:
             self.reward_ensemble = RewardEnsemble(config, rngs=rngs)
 
     def embed(self, tokens_bl: Array) -> Array:
@@ -163,4 +163,4 @@ class Transformer(nnx.Module):
 
     def reward_spread(self, hidden_bfd: Array) -> Array | None:
         """How unsure these rewards are, [B, F] in their own units; None without an ensemble."""
-        return self.reward_ensemble.spread(hidden_bfd) if self.config.reward_ensemble else None
+        return self.reward_ensemble.spread(hidden_bfd) if self.config.reward_networks else None

@@ -33,6 +33,10 @@ class Rollouts(NamedTuple):
     entropies_bf: np.ndarray | None = None  # float32 [B, F], nats per token; None of what no model predicts
     reward_spreads_bf: np.ndarray | None = None  # float32 [B, F]: how unsure a model with a reward ensemble is of each
 
+    def rows(self, chosen: Sequence[int]) -> Rollouts:
+        """Some of the rollouts."""
+        return Rollouts(*(None if each is None else each[list(chosen)] for each in self))  # pyright: ignore
+
 
 class Imagination(Protocol):
     """What follows a context under a policy."""
@@ -156,16 +160,11 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
     """How far imagined rollouts are from what really follows their own actions: squared errors of frames in [0, 1],
     absolute errors of rewards in their own units, each over all steps and at the last one; and the mean true reward.
 
-    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen. With a reward ensemble
-    also the correlation of its spread with the errors of the rewards: at 0 it does not know where they are wrong.
+    Where `checked_reward` is above `true_reward`, the policy is paid for what does not happen.
     """
     frames = np.square((imagined.frames_bfhwc.astype(np.float32) - real.frames_bfhwc) / 255).mean(axis=(0, 2, 3, 4))
-    errors_bf = np.abs(imagined.rewards_bf - real.rewards_bf)
-    rewards = errors_bf.mean(axis=0)
-    spreads = {}
-    if imagined.reward_spreads_bf is not None:
-        spreads["spread_correlation"] = np.float32(_correlation(imagined.reward_spreads_bf, errors_bf))
-    return spreads | {
+    rewards = np.abs(imagined.rewards_bf - real.rewards_bf).mean(axis=0)
+    return {
         "checked_reward": imagined.rewards_bf.mean(),
         "true_reward": real.rewards_bf.mean(),
         "true_reward_mae": rewards.mean(),
@@ -173,6 +172,17 @@ def measure(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
         "true_mse": frames.mean(),
         "true_mse_last": frames[-1],
     }
+
+
+def measure_spread(imagined: Rollouts, real: Rollouts) -> dict[str, np.float32]:
+    """The correlation of a reward ensemble's spread with the absolute errors of the model's own rewards.
+
+    At 0 it does not know where they are wrong. Nothing without an ensemble.
+    """
+    if imagined.reward_spreads_bf is None:
+        return {}
+    errors_bf = np.abs(imagined.rewards_bf - real.rewards_bf)
+    return {"spread_correlation": np.float32(_correlation(imagined.reward_spreads_bf, errors_bf))}
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

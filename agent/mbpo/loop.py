@@ -18,7 +18,15 @@ from agent.drqv2 import DrQv2Config, imagination_policy, noise_std
 from agent.drqv2.loop import DrQv2, DrQv2Counts, join_transitions
 from agent.events import Event, SafePoint
 from agent.loop import Inputs, Schedule
-from agent.mbpo.imagination import CopyLast, Imagination, LearnedModel, Rollouts, SimulatorModel, measure
+from agent.mbpo.imagination import (
+    CopyLast,
+    Imagination,
+    LearnedModel,
+    Rollouts,
+    SimulatorModel,
+    measure,
+    measure_spread,
+)
 from agent.mbpo.imagined import ImaginedReplay
 from agent.mbpo.model_evaluation import Comparison, ModelEvaluated, evaluate_model
 from agent.replay import Contexts, Segments, Transitions
@@ -26,6 +34,7 @@ from tokenizer.limits import require_at_least, require_shares
 from world_model import TransformerConfig, WorldModelConfig, WorldModelParams
 
 OF_THE_LEARNED_MODEL = {
+    "reward_trust": "doubts the rewards of the learned model",
     "checked_rollouts": "measures the learned model",
     "gate": "measures the learned model",
     "entropy_scale": "weighs by what the learned model is unsure of",
@@ -82,8 +91,9 @@ class ModelSchedule:
             )
         if self.imagination not in ("learned", "simulator", "copy-last"):
             raise ValueError(f"imagination is {self.imagination!r}: expected learned, simulator or copy-last")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, what in OF_THE_LEARNED_MODEL.items():
-            if getattr(self, name) and self.imagination != "learned":
+            if getattr(self, name) != defaults[name] and self.imagination != "learned":
                 raise ValueError(f"{name} {what}, and imagination is {self.imagination}: leave it out")
         if self.checked_rollouts > self.rollout_batch:
             raise ValueError(
@@ -108,10 +118,6 @@ class MBPOConfig:
             )
         if not world_model.transformer.reward_head:
             raise ValueError("model-based policy optimisation learns from imagined rewards: keep the reward head")
-        if self.model.reward_pessimism and not world_model.transformer.reward_ensemble:
-            raise ValueError(
-                "reward_pessimism goes by how a reward ensemble differs: set reward_ensemble of the transformer to 5"
-            )
         if world_model.tokenizer.has_turns:
             raise ValueError(
                 "the published discriminator takes its turns in pre-training and fine-tuning alone: set "
@@ -125,13 +131,27 @@ class MBPOConfig:
                 f"{frames}: raise --mbpo.agent.stack"
             )
 
+    def check_ensemble(self) -> None:
+        """Raise ValueError where the rewards of a model without an ensemble are to be lowered by how it differs.
+
+        Not before the model is known: one that is there may have an ensemble that the preset does not have.
+        """
+        if self.model.reward_pessimism and not self.world_model.transformer.reward_networks:
+            raise ValueError(
+                "reward_pessimism goes by how a reward ensemble differs: set reward_ensemble of the transformer to 5"
+            )
+
     @property
     def resolution(self) -> int:
         """Side in pixels of what the world model sees, and so the policy."""
         return self.world_model.tokenizer.resolution
 
     def for_simulator(self, action_size: int, resolution: int) -> MBPOConfig:
-        """The same algorithm for actions of `action_size` numbers and pictures of `resolution` pixels per side."""
+        """The same algorithm for actions of `action_size` numbers and pictures of `resolution` pixels per side.
+
+        Raises ValueError as `check_ensemble` does.
+        """
+        self.check_ensemble()
         transformer = dataclasses.replace(self.world_model.transformer, action_size=action_size)
         world_model = dataclasses.replace(self.world_model, transformer=transformer)
         return dataclasses.replace(
@@ -182,6 +202,7 @@ class MBPO(DrQv2):
     def _imagination(self) -> Imagination:
         """What the schedule asks for."""
         schedule = self.config.model
+        self.config.check_ensemble()
         if schedule.imagination == "copy-last":
             return CopyLast()
         if schedule.imagination == "simulator":
@@ -366,48 +387,51 @@ class MBPO(DrQv2):
         policy = imagination_policy(config.agent, self.agent.parameters, std)
         key = self._key("imagine", count)
         rollouts = self.imagination(contexts, policy, key, schedule.horizon, self.model.params)
-        rollouts = rollouts._replace(rewards_bf=self._trusted_rewards(contexts, rollouts))
-        self.imagined.add(count, contexts.stacks_bshwc, *rollouts[:4])
+        rewards = self._paid_rewards(contexts, rollouts)
+        paid = rollouts._replace(rewards_bf=rewards)
+        self.imagined.add(count, contexts.stacks_bshwc, *paid[:4])
         self.counts = self.counts.plus(rollouts=1)
-        rewards = rollouts.rewards_bf
         summary = {"reward": rewards.mean(), "reward_smallest": rewards.min(), "reward_largest": rewards.max()}
         if schedule.entropy_scale and rollouts.entropies_bf is not None:
             summary["entropy"] = rollouts.entropies_bf.mean()  # by which to choose the scale
         if rollouts.reward_spreads_bf is not None:
             summary["reward_spread"] = rollouts.reward_spreads_bf.mean()
         if schedule.checked_rollouts:
-            summary |= self._check(contexts, rollouts)
+            summary |= self._check(contexts, rollouts, paid)
         played = rewards.size if schedule.imagination == "simulator" else schedule.checked_rollouts * schedule.horizon
         if played:  # at most: rollouts from a scene that nobody knows are not checked
             summary["uncounted_agent_steps"] = np.float32(self.counts.rollouts * played)
         self.metrics.note("imagined", summary, self.counts.agent_steps)
 
-    def _trusted_rewards(self, contexts: Contexts, rollouts: Rollouts) -> np.ndarray:
-        """Imagined rewards, drawn to those of the contexts, lowered by what the model is unsure of, and cut, where the
-        schedule says so."""
+    def _paid_rewards(self, contexts: Contexts, rollouts: Rollouts) -> np.ndarray:
+        """Imagined rewards as the policy is paid: lowered by what the model is unsure of, drawn to those of the
+        contexts, and cut, each where the schedule says so."""
         schedule, rewards_bf = self.config.model, rollouts.rewards_bf
+        if schedule.reward_pessimism:
+            assert rollouts.reward_spreads_bf is not None  # see MBPOConfig.check_ensemble
+            rewards_bf = rewards_bf - np.float32(schedule.reward_pessimism) * rollouts.reward_spreads_bf
         if schedule.reward_trust < 1:
             present_b1 = contexts.rewards_b[:, None]
             trust_f = np.float32(schedule.reward_trust) ** np.arange(1, rewards_bf.shape[1] + 1, dtype=np.float32)
             rewards_bf = present_b1 + trust_f * (rewards_bf - present_b1)
-        if schedule.reward_pessimism:
-            assert rollouts.reward_spreads_bf is not None  # the configuration says that there is an ensemble
-            rewards_bf = rewards_bf - np.float32(schedule.reward_pessimism) * rollouts.reward_spreads_bf
         if schedule.clip_rewards:
             real = self.replay.rewards()
             rewards_bf = np.clip(rewards_bf, real.min(), real.max())
         return rewards_bf
 
-    def _check(self, contexts: Contexts, rollouts: Rollouts) -> dict[str, np.float32]:
-        """The first rollouts of a batch beside what really follows; nothing where no scene of theirs is known."""
+    def _check(self, contexts: Contexts, rollouts: Rollouts, paid: Rollouts) -> dict[str, np.float32]:
+        """The first rollouts of a batch beside what really follows; nothing where no scene of theirs is known.
+
+        paid: with the rewards that the policy learns from.
+        """
         first = 0 if self.demonstration_seeds is not None else self.demonstrations
         known = [row for row, number in enumerate(contexts.numbers_b) if number >= first]
         rows = known[: self.config.model.checked_rollouts]
         if not rows:
             return {}
         assert self.truth is not None
-        picked = Rollouts(*(None if each is None else each[rows] for each in rollouts))
-        return measure(picked, self.truth.follow(contexts.rows(rows), picked.actions_bfa))
+        real = self.truth.follow(contexts.rows(rows), rollouts.actions_bfa[rows])
+        return measure(paid.rows(rows), real) | measure_spread(rollouts.rows(rows), real)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ def of_model(preset: Pretraining, model: WorldModelConfig) -> Pretraining:
         action_size=actions,
         reward_head=head,
         reward_bins=bins,
-        reward_ensemble=ensemble if head else 0,
+        reward_ensemble=ensemble,
     )
     if model.transformer.decoding != preset.world_model.transformer.decoding:  # each learns in a way of its own
         parts |= model.of_decoding
@@ -98,9 +98,7 @@ def for_data(preset: Pretraining, data: Sequence[DatasetSpec], model: WorldModel
             f"preset {preset.preset} is without rewards: the model loses its reward head "
             "(--world-model.transformer.reward-head keeps it)"
         )
-    ensemble = old.reward_ensemble if rewards else 0
-    fitting = dataclasses.replace(old, action_size=actions, reward_head=rewards, reward_ensemble=ensemble)
-    return with_model(preset, transformer=fitting)
+    return with_model(preset, transformer=dataclasses.replace(old, action_size=actions, reward_head=rewards))
 
 
 def _say(what: str) -> None:

@@ -11,7 +11,6 @@ from experiments.reports.imagination_gain import (
     Areas,
     areas_of,
     gain_of,
-    in_words,
     mean_in_words,
     steps_of,
 )
@@ -72,5 +71,5 @@ def cells(line: Ablated) -> list[str]:
     words = [line.task, ", ".join(f"`{each}`" for each in line.changed) or "nothing", str(len(line.areas["success"]))]
     for name, scale in MEASURES.items():
         words.append(mean_in_words(line.areas, name))
-        words.append(in_words(line.differences[name], scale) if line.changed else "")
+        words.append(line.differences[name].in_words(".0f", scale) if line.changed else "")
     return words

@@ -132,7 +132,7 @@ def cells(line: Worth) -> list[str]:
     told.append(", ".join(f"{100 * each:.0f}" for each in line.curve["success"]) + "%")
     for name, scale in MEASURES.items():
         told.append(mean_in_words(line.areas, name))
-        told.append("" if line.kind == ALONE else in_words(line.gains[name], scale))
+        told.append("" if line.kind == ALONE else line.gains[name].in_words(".0f", scale))
     shares = ["none" if share is None else f"{share:.0%}" for share in line.shares.values()]
     return [*told, "" if line.kind in (ALONE, BOUND) else ", ".join(shares)]
 
@@ -149,10 +149,3 @@ def verdicts(line: Worth) -> list[str]:
 def mean_in_words(areas: Areas, name: str) -> str:
     """The mean over seeds of a measure's areas, in the units of a table."""
     return f"{MEASURES[name] * np.mean(list(areas[name].values())):.0f}" + ("%" if name == "success" else "")
-
-
-def in_words(found: Interval, scale: float) -> str:
-    """A difference with its interval, in the units of a table."""
-    if found.low is None or found.high is None:
-        return f"{scale * found.value:+.0f}"
-    return f"{scale * found.value:+.0f} ({scale * found.low:+.0f} to {scale * found.high:+.0f})"

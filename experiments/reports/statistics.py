@@ -39,6 +39,11 @@ class Interval:
         """Whether the interval, if there is one, lies on one side of zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
+    def in_words(self, digits: str, scale: float = 1.0) -> str:
+        """A difference with its interval: `digits` as in a format, times `scale`."""
+        told = [f"{scale * each:+{digits}}" for each in (self.value, self.low, self.high) if each is not None]
+        return f"{told[0]} ({told[1]} to {told[2]})" if len(told) == 3 else told[0]
+
 
 def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     """Mean over the middle half of the scores along an axis; of three or fewer, over all."""

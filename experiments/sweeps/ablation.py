@@ -1,4 +1,4 @@
-"""What an ablation found: every point against the first one of its task, seed by seed."""
+"""What an ablation found: every point against the one with the first value of everything, seed by seed."""
 
 from __future__ import annotations
 
@@ -11,57 +11,53 @@ import numpy as np
 from experiments.reports.statistics import Interval, mean_difference
 from experiments.sweeps import space
 from experiments.sweeps.config import Sweep
+from experiments.sweeps.folder import DONE
 from experiments.sweeps.results import Result, show_setting, show_value
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A point, and how it differs from the one it is compared with."""
+    """A point beside the one that it is compared with. Trials that are not at their end do not count."""
 
     where: Mapping[str, Any]  # the values of what the sweep goes through
-    changed: Mapping[str, Any]  # settings that are not those of the first point there
-    result: Result
-    difference: Interval | None  # in the metric's own units; None of the first point, and without common seeds
+    changed: Mapping[str, Any]  # settings that the other one does not have; none of the first point itself
+    values: Mapping[int, float]  # by seed
+    difference: Interval | None  # in the metric's own units; None where nothing is changed, or no seed is shared
 
 
 def compare(sweep: Sweep, results: Iterable[Result]) -> list[Line]:
     """The points that have a result, in the order of the sweep; none of a sweep that is no ablation."""
     if sweep.search.kind != "ablation":
         return []
-    found, first = {result.number: result for result in results if result.values}, {}
-    through = [domain.name for domain in sweep.space if isinstance(domain, space.Values) and domain.gone_through]
+    values = {result.number: _of_whole_trials(result) for result in results}
+    through, points = space.gone_through(sweep.space), space.ablation(sweep.space)
     lines: list[Line] = []
-    for number, point in enumerate(space.ablation(sweep.space)):
-        where = {name: point[name] for name in through}
-        begin, first_point = first.setdefault(tuple(where.values()), (number, point))
-        if number in found:
-            changed = {name: value for name, value in point.items() if first_point.get(name, ...) != value}
-            difference = _difference(found[number], found.get(begin)) if changed else None
-            lines.append(Line(where, changed, found[number], difference))
+    for number, point in enumerate(points):
+        if not values.get(number):
+            continue
+        where = {name: point[name] for name in through if name in point}
+        begin = next(k for k, first in enumerate(points) if where.items() <= {**where, **first}.items())
+        changed = {name: value for name, value in point.items() if points[begin].get(name, ...) != value}
+        difference = _difference(values[number], values.get(begin, {})) if changed else None
+        lines.append(Line(where, changed, values[number], difference))
     return lines
 
 
-def _difference(one: Result, other: Result | None) -> Interval | None:
-    shared = sorted(one.values.keys() & other.values.keys()) if other else []
-    if other is None or not shared:
-        return None
-    return mean_difference([np.array([one.values[seed] - other.values[seed] for seed in shared])])
+def _of_whole_trials(result: Result) -> dict[int, float]:
+    return {seed: value for seed, value in result.values.items() if result.states[seed] == DONE}
+
+
+def _difference(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
+    shared = sorted(one.keys() & other.keys())
+    return mean_difference([np.array([one[seed] - other[seed] for seed in shared])]) if shared else None
 
 
 def cells(line: Line) -> list[str]:
-    """What was changed, the value, the difference with its interval, and the seeds, as words."""
+    """What was changed, the mean value, the difference with its interval, and the seeds, as words."""
+    settings = {**line.where, **line.changed}
     return [
-        " ".join(f"{name}={show_setting(value)}" for name, value in {**line.where, **line.changed}.items())
-        or "nothing",
-        show_value(line.result.mean),
-        _in_words(line.difference),
-        str(len(line.result.values)),
+        " ".join(f"{name}={show_setting(value)}" for name, value in settings.items()) or "nothing",
+        show_value(float(np.mean(list(line.values.values())))),
+        "" if line.difference is None else line.difference.in_words(".3g"),
+        str(len(line.values)),
     ]
-
-
-def _in_words(found: Interval | None) -> str:
-    if found is None:
-        return ""
-    if found.low is None or found.high is None:
-        return f"{found.value:+.3g}"
-    return f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})"

@@ -150,6 +150,10 @@ class Sweep:
             raise ValueError(f"seeds is {list(self.seeds)}: one is there twice")
         if self.population is not None:
             self._check_population()
+        if self.search.kind == "ablation" and (self.early_stopping is not None or self.population is not None):
+            raise ValueError(
+                "an ablation compares whole runs with settings of their own: leave out early-stopping and population"
+            )
 
     def _check_population(self) -> None:
         if self.command != "train":

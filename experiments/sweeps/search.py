@@ -37,7 +37,7 @@ class Search(Protocol):
 
 
 class Listed:
-    """A grid or a random search: its points are there before it begins."""
+    """A grid, an ablation or a random search: its points are there before it begins."""
 
     def __init__(self, points: Sequence[space.Point]):
         self._points = dict(enumerate(points))

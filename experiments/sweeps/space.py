@@ -113,7 +113,7 @@ def _domain(name: str, raw: Any, key: str) -> Values | Bounds:
     options = given if isinstance(given, Mapping) else dict.fromkeys(map(_hashable, listed))
     if not options:
         raise UsageError(f"space: {name}: {kind} is {given!r}, expected a list of values")
-    nested = {number(value): parse_space(inner, f"{key}={value}/") for value, inner in options.items() if inner}
+    nested = {number(value): parse_space(inner, f"{key}={number(value)}/") for value, inner in options.items() if inner}
     return Values(name, key, tuple(map(number, options)), nested, gone_through=kind == "grid")
 
 
@@ -151,14 +151,14 @@ def expand(space: Space, pick: Pick) -> Iterator[dict[str, Any]]:
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination there is. Raises UsageError where a setting has no end of values."""
 
-    _refuse_ranges(space)
+    _refuse_ranges(space, "a grid", "grid")
     return list(expand(space, _values))
 
 
 def ablation(space: Space) -> list[dict[str, Any]]:
-    """For each combination of what is gone through: first the point with the first value of every choice, then with
-    each other value alone. Raises UsageError as `grid` does."""
-    _refuse_ranges(space)
+    """For each combination of what is gone through: the point with the first value of every choice, and with each other
+    value alone. The first ones come first. Raises UsageError as `grid` does."""
+    _refuse_ranges(space, "an ablation", "choice")
     found = list(expand(space, _first_values))
     for domain in _all_domains(space):
         if isinstance(domain, Values) and not domain.gone_through:
@@ -177,13 +177,19 @@ def _first_values(domain: Values | Bounds) -> Sequence[Any]:
     return values if isinstance(domain, Values) and domain.gone_through else values[:1]
 
 
-def _refuse_ranges(space: Space) -> None:
+def _refuse_ranges(space: Space, who: str, under: str) -> None:
     for domain in _all_domains(space):
         if isinstance(domain, Bounds):
             raise UsageError(
-                f"space: {domain.name}: a grid goes through values, and {domain.kind} is a range: list values under "
-                "grid, or search: {kind: random}"
+                f"space: {domain.name}: {who} goes through values, and {domain.kind} is a range: list values under "
+                f"{under}, or search: {{kind: random}}"
             )
+
+
+def gone_through(space: Space) -> list[str]:
+    """The names of settings that a sweep goes through, wherever they are in the space."""
+    domains = (domain for domain in _all_domains(space) if isinstance(domain, Values))
+    return list(dict.fromkeys(domain.name for domain in domains if domain.gone_through and len(domain.values) > 1))
 
 
 def _leading_to(domain: Values | Bounds, value: Any, others: Pick) -> Pick:

@@ -11,7 +11,7 @@ from agent.drqv2 import DrQv2Config, NetworkConfig
 from agent.events import Evaluated
 from agent.loop import Inputs, Schedule
 from agent.mbpo import MBPOConfig, ModelSchedule
-from agent.mbpo.imagination import CopyLast, Rollouts, SimulatorModel, measure
+from agent.mbpo.imagination import CopyLast, Rollouts, SimulatorModel, measure, measure_spread
 from agent.mbpo.loop import MBPO, trust
 from agent.mbpo.model_evaluation import compare
 from agent.replay import Contexts, Episode, Replay
@@ -144,10 +144,11 @@ def test_rollouts_are_measured_against_what_really_follows_their_actions():
     found = measure(Rollouts(off, real.actions_bfa, rewards), real._replace(frames_bfhwc=frames))
     assert found["true_mse"] == pytest.approx(0.04 / 3) and found["true_mse_last"] == pytest.approx(0.04)
     assert found["true_reward"] == 1 and found["checked_reward"] == 4
-    assert found["true_reward_mae"] == 3 and found["true_reward_mae_last"] == 5 and "spread_correlation" not in found
+    assert found["true_reward_mae"] == 3 and found["true_reward_mae_last"] == 5
+    assert measure_spread(Rollouts(off, real.actions_bfa, rewards), real) == {}
     for spreads, expected in ((np.float32(0.1) * rewards, 1), (-rewards, -1), (np.ones_like(rewards), 0)):
         told = Rollouts(off, real.actions_bfa, rewards, None, spreads)
-        assert measure(told, real)["spread_correlation"] == pytest.approx(expected)
+        assert measure_spread(told, real)["spread_correlation"] == pytest.approx(expected)
 
 
 def test_some_of_the_contexts_are_the_same_moments():
@@ -273,44 +274,53 @@ def test_imagined_rewards_are_cut_to_the_range_of_the_real_ones_where_that_is_as
     assert imagined(True) == [1, 2.5, 5] and imagined(False) == [-3, 2.5, 99]
 
 
-def test_imagined_rewards_are_lowered_by_what_the_model_is_unsure_of_where_that_is_asked_for():
-    def imagined(pessimism):
-        config = settings("learned")
-        transformer = dataclasses.replace(config.world_model.transformer, reward_ensemble=3)
-        config = dataclasses.replace(
-            config,
-            world_model=dataclasses.replace(config.world_model, transformer=transformer),
-            model=dataclasses.replace(config.model, reward_pessimism=pessimism),
-        )
-        run = MBPO(config, SCHEDULE, Inputs(Dot(16), [episode(0), episode(1)], 0))
-        learned, said = run.imagination, []
-        run.imagination = lambda *given: said.append(learned(*given)) or said[0]
-        run._imagine()
-        return run.imagined.rollouts[-1]["rewards"], said[0]
+def paid(said: Rollouts, **changes) -> tuple[np.ndarray, np.ndarray, dict]:
+    """The rewards that a policy learns from, those of the contexts, and what was noted, where a model says `said`."""
+    config = settings("learned", **changes)
+    transformer = dataclasses.replace(config.world_model.transformer, reward_ensemble=3)
+    config = dataclasses.replace(config, world_model=dataclasses.replace(config.world_model, transformer=transformer))
+    inputs = Inputs(Dot(16), [played(100), played(101)], 0, second_simulator=lambda: Dot(16))
+    inputs = dataclasses.replace(inputs, demonstration_seeds=lambda number: [100 + number])
+    run, present, noted = MBPO(config, SCHEDULE, inputs), [], {}
 
+    def imagine(contexts, *_):
+        present.append(contexts.rewards_b[:, None])
+        return said
+
+    run.imagination = imagine
+    run.metrics.note = lambda prefix, metrics, step: noted.update(metrics)
+    run._imagine()
+    return run.imagined.rollouts[-1]["rewards"], present[0], noted
+
+
+SAID = Rollouts(
+    np.zeros((3, 3, 16, 16, 3), np.uint8), np.zeros((3, 3, 4), np.float32),
+    np.random.default_rng(0).normal(5, 1, (3, 3)).astype(np.float32), np.zeros((3, 3), np.float32),
+    np.random.default_rng(1).uniform(0.1, 2, (3, 3)).astype(np.float32),
+)  # fmt: skip
+
+
+def test_imagined_rewards_are_lowered_by_what_the_model_is_unsure_of_where_that_is_asked_for():
     for pessimism in (0.0, 2.0):
-        rewards, said = imagined(pessimism)
-        assert (said.reward_spreads_bf > 0).all()
-        np.testing.assert_allclose(rewards, said.rewards_bf - pessimism * said.reward_spreads_bf, rtol=1e-6)
+        rewards, _, noted = paid(SAID, reward_pessimism=pessimism)
+        np.testing.assert_allclose(rewards, SAID.rewards_bf - pessimism * SAID.reward_spreads_bf, rtol=1e-5)
+        assert noted["reward_spread"] == pytest.approx(SAID.reward_spreads_bf.mean())
 
 
 def test_what_an_imagined_reward_changes_counts_less_from_step_to_step_where_that_is_asked_for():
-    def imagined(share):
-        config = settings("copy-last", reward_trust=share)
-        run = MBPO(config, SCHEDULE, Inputs(Dot(16), [episode(0), episode(1)], 0))
-        frames, actions = np.zeros((3, 3, 16, 16, 3), np.uint8), np.zeros((3, 3, 4), np.float32)
-        present = []
+    for share in (1.0, 0.5, 0.0):
+        rewards, present, _ = paid(SAID, reward_trust=share, reward_pessimism=1.0)
+        counts = np.array([share, share**2, share**3])
+        expected = present + counts * (SAID.rewards_bf - SAID.reward_spreads_bf - present)
+        np.testing.assert_allclose(rewards, expected, rtol=1e-5)
 
-        def follow(contexts, *_):
-            present.append(contexts.rewards_b)
-            return Rollouts(frames, actions, contexts.rewards_b[:, None] + np.float32([8, 8, 8]))
 
-        run.imagination = follow
-        run._imagine()
-        return run.imagined.rollouts[-1]["rewards"] - present[0][:, None]
-
-    for share, expected in ((1.0, [8, 8, 8]), (0.5, [4, 2, 1]), (0.0, [0, 0, 0])):
-        np.testing.assert_allclose(imagined(share), np.tile(np.float32(expected), (3, 1)), rtol=1e-6)
+def test_whether_an_ensemble_knows_its_errors_does_not_depend_on_what_the_policy_is_paid():
+    found = [paid(SAID, reward_pessimism=each, checked_rollouts=3)[2] for each in (0.0, 3.0)]
+    assert (
+        found[0]["spread_correlation"] == found[1]["spread_correlation"] and abs(found[0]["spread_correlation"]) < 0.9
+    )
+    assert found[0]["checked_reward"] > found[1]["checked_reward"]
 
 
 @pytest.mark.parametrize(("trusted", "rows"), [(0.0, 0), (0.5, 16), (1.0, 32)])
@@ -348,8 +358,16 @@ def test_settings_that_contradict_each_other_are_refused():
         ModelSchedule(entropy_scale=0.1, imagination="copy-last")
     with pytest.raises(ValueError, match="of which the learned model is unsure, and imagination is simulator"):
         ModelSchedule(reward_pessimism=1.0, imagination="simulator")
-    with pytest.raises(ValueError, match="set reward_ensemble of the transformer to 5"):
-        settings("learned", reward_pessimism=1.0)
+    with pytest.raises(
+        ValueError, match="reward_trust doubts the rewards of the learned model, and imagination is sim"
+    ):
+        ModelSchedule(reward_trust=0.9, imagination="simulator")
+    for make in (
+        lambda config: config.for_simulator(4, 16),
+        lambda config: MBPO(config, SCHEDULE, Inputs(Dot(16), [], 0)),
+    ):
+        with pytest.raises(ValueError, match="set reward_ensemble of the transformer to 5"):
+            make(settings("learned", reward_pessimism=1.0))
     with pytest.raises(ValueError, match="expected learned, simulator or copy-last"):
         ModelSchedule(imagination="dreamt")
     with pytest.raises(ValueError, match="needs a second simulator"):

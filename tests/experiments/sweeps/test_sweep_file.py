@@ -55,6 +55,11 @@ def test_an_ablation_begins_with_a_run_of_the_comparison_and_learns_as_often_thr
             assert begin[name] == value, name
     updates = {point["mbpo.agent.initial-updates"] + point["mbpo.model.imagined-updates"] for point in (begin, *others)}
     assert updates == {1800} and len(others) >= 3
+    per_rollout = {
+        point["mbpo.agent.updates-per-agent-step"] * point["mbpo.model.rollout-every-env-steps"]
+        for point in (begin, *others)
+    }
+    assert per_rollout == {8 * 20}
 
 
 @pytest.mark.parametrize(("path", "kinds", "learners"), list(zip(COMPARISONS, (5, 3), (4, 3), strict=True)))
@@ -91,6 +96,7 @@ def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings
         (changed(space={"drqv2.batch": {"grid": [8, "many"]}}), "many"),
         (changed(preset="debugg"), "unknown preset 'debugg': did you mean debug"),
         (changed(search={"kind": "random"}), "samples says how many"),
+        (changed(search={"kind": "ablation"}, early_stopping={"grace": 100, "reduction": 3}), "compares whole runs"),
         (changed(search={"kind": "optuna", "samples": 4}), "sampler names one of Optuna's"),
         (changed(search={"kind": "optuna", "samples": 4, "sampler": "tpe"}), "write choice instead of grid"),
         (changed(seeds=[0, 0]), "one is there twice"),

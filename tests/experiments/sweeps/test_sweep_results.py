@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import numpy as np
 import pytest
@@ -90,16 +91,38 @@ def test_an_ablation_shows_each_setting_against_its_absence_seed_by_seed(sweepin
         for number, point in enumerate(space.ablation(found.sweep.space)[:5]):
             for seed, value in enumerate(values[number]):
                 found.folder.write(Trial(number, seed, point), Standing("done", 1, value=value))
+        found.folder.write(Trial(3, 2, {}), Standing("running", 1, value=99.0, beat=time.time()))  # not at its end
         page = write_page(found.folder).read_text()
     lines = ablation.compare(found.sweep, results.rank(found.folder, found.sweep))
     assert [ablation.cells(line) for line in lines] == [
         ["task=reach", "20", "", "3"],
         ["task=push", "5", "", "3"],
         ["task=reach drqv2.batch=16", "22", "+2 (+1 to +4)", "3"],
-        ["task=push drqv2.batch=16", "5", "+0 (-1 to +1)", "3"],
+        ["task=push drqv2.batch=16", "4.5", "-0.5", "2"],
         ["task=reach drqv2.tau=0", "0", "-10", "1"],
     ]
-    assert "Each setting against its absence" in page and "+2 (+1 to +4)" in page
+    assert "Each setting changed alone" in page and "+2 (+1 to +4)" in page
+
+
+def test_in_an_ablation_what_is_gone_through_under_a_condition_is_no_change(sweeping):
+    algorithms = {"mbpo": {"mbpo.model.horizon": {"grid": [2, 4]}}, "drqv2": {}}
+    found = sweeping(
+        fixed={}, space={"algorithm": {"choice": algorithms}, "demonstrations": {"choice": [5, 1]}},
+        search={"kind": "ablation"}, seeds=[0],
+    )  # fmt: skip
+    points = space.ablation(found.sweep.space)
+    with found.folder.claim(found.sweep):
+        for number, point in enumerate(points):
+            value = point.get("mbpo.model.horizon", 0) + 10 * point["demonstrations"]
+            found.folder.write(Trial(number, 0, point), Standing("done", 1, value=float(value)))
+    lines = ablation.compare(found.sweep, results.rank(found.folder, found.sweep))
+    assert [ablation.cells(line)[:3] for line in lines] == [
+        ["mbpo.model.horizon=2", "52", ""],
+        ["mbpo.model.horizon=4", "54", ""],
+        ["algorithm=drqv2", "50", "-2"],
+        ["mbpo.model.horizon=2 demonstrations=1", "12", "-40"],
+        ["mbpo.model.horizon=4 demonstrations=1", "14", "-40"],
+    ]
 
 
 def test_the_page_of_a_sweep_that_has_only_begun_says_what_is_missing(sweeping):

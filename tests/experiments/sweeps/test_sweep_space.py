@@ -42,8 +42,16 @@ def test_an_ablation_has_the_first_values_and_then_each_other_value_alone():
         of_task = [point for point in points if point["task"] == task]
         assert of_task == [{"task": task, **point} for point in of_one_task]
     assert [point["task"] for point in points[:2]] == ["reach", "push"]
-    with pytest.raises(UsageError, match="d: a grid goes through values, and uniform is a range"):
+    with pytest.raises(
+        UsageError, match="d: an ablation goes through values, and uniform is a range: list values under choice"
+    ):
         space.ablation(space.parse_space({**raw, "d": {"uniform": [0, 1]}}))
+
+
+def test_an_ablation_finds_what_stands_under_a_value_that_is_written_like_1e_3():
+    raw = {"rate": {"choice": {"3e-4": {}, "1e-3": {"b": {"choice": [1, 2]}}}}}
+    points = space.ablation(space.parse_space(raw))
+    assert points == [{"rate": 3e-4}, {"rate": 1e-3, "b": 1}, {"rate": 1e-3, "b": 2}]
 
 
 def test_a_random_point_depends_on_the_seed_and_its_number_alone():
