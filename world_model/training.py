@@ -151,8 +151,8 @@ def _update(
 
 
 ENSEMBLE_WEIGHT = 0.01
-"""Of the reward ensemble's loss. Adam takes the same steps whatever it is, and what is so small hardly counts in the norm
-to which all gradients are clipped together: the rest learns as without an ensemble."""
+"""Of the reward ensemble's loss. Adam takes the same steps whatever it is, and what is so small hardly counts in the
+norm to which all gradients are clipped together: the rest learns as without an ensemble."""
 
 
 def _total(config: WorldModelConfig, metrics: dict[str, Array]) -> Array:
