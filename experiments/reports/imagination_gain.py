@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def _area(evaluations: Sequence[curves.Row], name: str) -> float:
     return mean_over(np.array(steps_of(evaluations)), np.array([float(row[name]) for row in evaluations]))
 
 
-def gain_of(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:
+def gain_of(one: Mapping[Any, float], other: Mapping[Any, float]) -> Interval:
     """How much more one has than the other, by seed: over the seeds that both have."""
     shared = sorted(one.keys() & other.keys())
     return mean_difference([np.array([one[seed] - other[seed] for seed in shared])]) if shared else Interval(np.nan)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reports.statistics import Interval, mean_difference
+from experiments.reports.imagination_gain import gain_of
+from experiments.reports.statistics import Interval
 from experiments.sweeps import space
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import DONE
@@ -38,18 +39,14 @@ def compare(sweep: Sweep, results: Iterable[Result]) -> list[Line]:
         where = {name: point[name] for name in through if name in point}
         begin = next(k for k, first in enumerate(points) if where.items() <= {**where, **first}.items())
         changed = {name: value for name, value in point.items() if points[begin].get(name, ...) != value}
-        difference = _difference(values[number], values.get(begin, {})) if changed else None
+        shared = values[number].keys() & values.get(begin, {}).keys()
+        difference = gain_of(values[number], values[begin]) if changed and shared else None
         lines.append(Line(where, changed, values[number], difference))
     return lines
 
 
 def _of_whole_trials(result: Result) -> dict[int, float]:
     return {seed: value for seed, value in result.values.items() if result.states[seed] == DONE}
-
-
-def _difference(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
-    shared = sorted(one.keys() & other.keys())
-    return mean_difference([np.array([one[seed] - other[seed] for seed in shared])]) if shared else None
 
 
 def cells(line: Line) -> list[str]:
