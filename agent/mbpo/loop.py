@@ -94,7 +94,7 @@ class ModelSchedule:
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, what in OF_THE_LEARNED_MODEL.items():
             if getattr(self, name) != defaults[name] and self.imagination != "learned":
-                raise ValueError(f"{name} {what}, and imagination is {self.imagination}: leave it out")
+                raise ValueError(f"{name} {what}, and imagination is {self.imagination}: set it to {defaults[name]}")
         if self.checked_rollouts > self.rollout_batch:
             raise ValueError(
                 f"checked_rollouts is {self.checked_rollouts}, but a batch holds {self.rollout_batch} rollouts"

@@ -8,8 +8,9 @@ from typing import Any
 
 from experiments.reports import curves
 
-TABLE = pathlib.Path(__file__).parents[1] / "results" / "demo_without.csv"
-"""Runs of `--algorithm drqv2 --from-scratch`, as `ivideogpt report --csv` writes them."""
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+TABLES = (RESULTS / "demo_without.csv", RESULTS / "laptop_imagination.csv")
+"""Runs of presets as they are, among them those of `--algorithm drqv2`, as `ivideogpt report --csv` writes them."""
 
 
 def find_without(config: Mapping[str, Any], agent_steps: int) -> list[curves.Row]:
@@ -18,10 +19,12 @@ def find_without(config: Mapping[str, Any], agent_steps: int) -> list[curves.Row
     config: a run's settings by their dotted names. Empty for a run that has no world model, and where nothing of the
     kind was measured.
     """
-    if config.get("algorithm") != "mbpo" or not TABLE.exists():
+    if config.get("algorithm") != "mbpo":
         return []
-    wanted = {"task": config["task"], "preset": config["preset"], "agent_steps": agent_steps, "settings": ""}
-    return [row for row in curves.read_table(TABLE) if all(row[name] == value for name, value in wanted.items())]
+    wanted = {name: config[name] for name in ("task", "preset")}
+    wanted |= {"agent_steps": agent_steps, "algorithm": "drqv2", "settings": ""}
+    rows = (row for table in TABLES if table.exists() for row in curves.read_table(table))
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 def describe(success: float, without: list[curves.Row]) -> str:

@@ -222,11 +222,11 @@ LAPTOP = Preset(
 """
 
 
-def _demo(laptop: Preset) -> Preset:
-    run, algorithm = laptop.experiment, laptop.experiment.settings_as(MBPOConfig)
+def _from_bundled(laptop: Experiment) -> MBPOConfig:
+    """Its algorithm for the bundled checkpoint, which has only the task's rewards and looks left to learn."""
+    algorithm = laptop.settings_as(MBPOConfig)
     model = dataclasses.replace(
         algorithm.model,
-        start_agent_steps=1000,
         initial_tokenizer_updates=0,
         initial_transformer_updates=450,
         transformer_every_env_steps=8,
@@ -236,16 +236,21 @@ def _demo(laptop: Preset) -> Preset:
     # At the rate of pre-training a few episodes would undo more than they teach.
     slower = dataclasses.replace(algorithm.world_model.transformer_optimizer, learning_rate=3e-4)
     world_model = dataclasses.replace(algorithm.world_model, transformer_optimizer=slower)
-    schedule = dataclasses.replace(
-        run.schedule, agent_steps=1600, random_agent_steps=1000, evaluate_every_agent_steps=1600
-    )
+    return dataclasses.replace(algorithm, world_model=world_model, model=model)
+
+
+def _demo(laptop: Preset) -> Preset:
+    run, algorithm = laptop.experiment, _from_bundled(laptop.experiment)
     agent = dataclasses.replace(algorithm.agent, actor_average=0.99)  # the newest actor alone swings
+    model = dataclasses.replace(algorithm.model, start_agent_steps=1000)
     demo = dataclasses.replace(
         run,
         preset="demo",
         pretrained="laptop-metaworld",
-        schedule=schedule,
-        algorithm=dataclasses.replace(algorithm, agent=agent, world_model=world_model, model=model),
+        schedule=dataclasses.replace(
+            run.schedule, agent_steps=1600, random_agent_steps=1000, evaluate_every_agent_steps=1600
+        ),
+        algorithm=dataclasses.replace(algorithm, agent=agent, model=model),
     )
     return dataclasses.replace(laptop, experiment=demo, others={**laptop.others, "drqv2": agent})
 
@@ -256,6 +261,71 @@ and looks: three minutes on two CPU cores. From nothing, the tokenizer has to le
 
     ivideogpt train --preset demo
     ivideogpt train --preset demo --from-scratch --mbpo.model.initial-tokenizer-updates 450
+"""
+
+
+def _imagination(laptop: Preset) -> Preset:
+    run, algorithm = laptop.experiment, _from_bundled(laptop.experiment)
+    imagined_updates = 1600
+    agent = dataclasses.replace(
+        algorithm.agent,
+        network=dataclasses.replace(algorithm.agent.network, channels=32),
+        batch=64,
+        updates_per_agent_step=8,
+        initial_updates=200,
+        behaviour_cloning=0.0,
+        behaviour_cloning_end=0.0,
+        behaviour_cloning_agent_steps=500,
+        noise_start=0.2,
+        noise_agent_steps=500,
+        discount=0.95,
+        tau=0.03,
+        actor_average=0.995,
+    )
+    model = dataclasses.replace(
+        algorithm.model,
+        start_agent_steps=200,
+        imagined_updates=imagined_updates,
+        transformer_every_env_steps=4,
+        rollout_every_env_steps=20,
+        rollout_batch=8,
+        horizon=40,
+        imagined_capacity=40,
+        real_share=0.25,
+        recent_share=0.5,
+        reward_trust=0.9,
+        clip_rewards=True,
+        td_lambda=0.95,
+    )
+    experiment = dataclasses.replace(
+        run,
+        preset="laptop-imagination",
+        task="door-open",
+        pretrained="laptop-metaworld",
+        held_out=1,
+        render_quality="draft",
+        schedule=dataclasses.replace(
+            run.schedule,
+            agent_steps=1000,
+            random_agent_steps=200,
+            evaluate_first_policy=True,
+            evaluate_every_agent_steps=100,
+            evaluation_episodes=10,
+        ),
+        algorithm=dataclasses.replace(algorithm, agent=agent, model=model),
+    )
+    alone = dataclasses.replace(agent, initial_updates=agent.initial_updates + imagined_updates)  # as many
+    return dataclasses.replace(laptop, experiment=experiment, others={**laptop.others, "drqv2": alone})
+
+
+LAPTOP_IMAGINATION = _imagination(LAPTOP)
+"""Few environment steps, many updates, by the paper's protocol (demonstrations in the replay, no cloning): where
+imagination pays. FIGURES
+
+    ivideogpt train --preset laptop-imagination --task door-open
+    ivideogpt train --preset laptop-imagination --task door-open --algorithm drqv2
+    ivideogpt train --preset laptop-imagination --task door-open --mbpo.model.imagination simulator \\
+        --mbpo.model.reward-trust 1 --mbpo.model.recent-share 0
 """
 
 DEBUG_AGENT = DrQv2Config(
@@ -332,7 +402,7 @@ DEBUG = Preset(
 
 _PRESETS = {
     preset.experiment.preset: preset
-    for preset in (LAPTOP, DEMO, DEBUG, PAPER_64, MEDIUM_64, PAPER_256, META_WORLD_PAPER)
+    for preset in (LAPTOP, DEMO, LAPTOP_IMAGINATION, DEBUG, PAPER_64, MEDIUM_64, PAPER_256, META_WORLD_PAPER)
 }
 
 
@@ -341,12 +411,15 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str, algorithm: str | None = None) -> Experiment:
-    """A preset by name, of an algorithm or of its own one. Raises UsageError with the closest names."""
+    """A preset by name, of an algorithm or of its own one. Raises UsageError with the closest names.
+
+    Another algorithm has no use for the world model that the preset's own starts from.
+    """
     preset = by_name("preset", name, _PRESETS)
     if algorithm is None or algorithm == algorithms.name_of(preset.experiment.algorithm):
         return preset.experiment
     config = preset.others.get(algorithm) or algorithms.get(algorithm).config()
-    return dataclasses.replace(preset.experiment, algorithm=config)
+    return dataclasses.replace(preset.experiment, algorithm=config, pretrained=None)
 
 
 def kept(name: str) -> frozenset[str]:

@@ -167,15 +167,16 @@ def test_rollouts_that_were_also_played_are_told_beside_the_models_error(tmp_pat
     [((0.8, 0.7), "took away more"), ((0.1, 0.3), "contributed 20% or more"), ((0.6, 0.2), "can be seen on this task")],
 )
 def test_a_page_says_what_the_same_agent_reaches_without_a_model(tmp_path, monkeypatch, success, said):
-    """This run has half of its episodes, after 200 agent steps; another preset, task or step is no comparison."""
+    """This run has half of its episodes, after 200 agent steps; another preset, task, step or algorithm is none."""
     rows = ["kind,task,algorithm,preset,seed,pretrained,settings,agent_steps,env_steps,wall_seconds,success,return"]
     rows += [f"agent,plate-slide,drqv2,debug,{seed},,,200,400,1,{share},5" for seed, share in enumerate(success)]
     rows += ["agent,plate-slide,drqv2,debug,0,,,100,200,1,0.123,5", "agent,reach,drqv2,debug,0,,,200,400,1,0.123,5"]
     rows += [
         "agent,plate-slide,drqv2,laptop,0,,,200,400,1,0.123,5",
         "agent,plate-slide,drqv2,debug,0,,a=1,200,400,1,0.123,5",
+        "agent,plate-slide,mbpo,debug,0,,,200,400,1,0.123,5",
     ]
-    monkeypatch.setattr(without_model, "TABLE", tmp_path / "without.csv")
+    monkeypatch.setattr(without_model, "TABLES", (tmp_path / "none.csv", tmp_path / "without.csv"))
     (tmp_path / "without.csv").write_text("\n".join(rows) + "\n")
     page = text(write_report([finished(tmp_path / "run")]).read_text())
     assert said in page and "12%" not in page

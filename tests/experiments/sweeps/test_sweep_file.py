@@ -1,5 +1,6 @@
 """A sweep's file is checked whole before anything starts."""
 
+import collections
 import pathlib
 
 import pytest
@@ -7,7 +8,9 @@ import yaml
 from sweeping import RAW
 
 from experiments.errors import UsageError
+from experiments.runs import run_folder
 from experiments.sweeps import config, targets
+from experiments.training import command
 
 EXAMPLE = pathlib.Path(targets.__file__).with_name("example.yaml")
 COMPARISONS = [EXAMPLE.with_name("imagination.yaml"), EXAMPLE.with_name("imagination_cloning.yaml")]
@@ -41,40 +44,46 @@ def test_a_sweep_that_can_run_passes(raw):
     assert targets.check(config.parse(raw, "test.yaml")) > 0
 
 
+def settings_of(path):
+    """Those of each trial with the first seed, by their dotted names."""
+    sweep = config.load(path)
+    trials = (targets.words(sweep, point, sweep.seeds[0])[1:] for point in targets.points_of(sweep))
+    return [run_folder.flat(command.parse(words).experiment.record()) for words in trials]
+
+
 @pytest.mark.parametrize(("path", "imagination"), list(zip(ABLATIONS, ("simulator", "learned"), strict=True)))
 def test_an_ablation_begins_with_a_run_of_the_comparison_and_learns_as_often_throughout(path, imagination):
-    comparison, sweep = config.load(COMPARISONS[0]), config.load(path)
     (compared,) = (
-        {**comparison.fixed, **point}
-        for point in targets.points_of(comparison)
-        if point["task"] == "door-open" and point.get("mbpo.model.imagination") == imagination
+        settings
+        for settings in settings_of(COMPARISONS[0])
+        if settings["task"] == "door-open" and settings.get("mbpo.model.imagination") == imagination
     )
-    begin, *others = ({**sweep.fixed, **point} for point in targets.points_of(sweep))
-    for name, value in compared.items():
-        if name != "schedule.agent-steps" and value != "learned":  # the default
-            assert begin[name] == value, name
-    updates = {point["mbpo.agent.initial-updates"] + point["mbpo.model.imagined-updates"] for point in (begin, *others)}
+    begin, *others = settings_of(path)
+    assert begin | {"schedule.agent_steps": compared["schedule.agent_steps"]} == compared
+    updates = {each["mbpo.agent.initial_updates"] + each["mbpo.model.imagined_updates"] for each in (begin, *others)}
     assert updates == {1800} and len(others) >= 3
     per_rollout = {
-        point["mbpo.agent.updates-per-agent-step"] * point["mbpo.model.rollout-every-env-steps"]
-        for point in (begin, *others)
+        each["mbpo.agent.updates_per_agent_step"] * each["mbpo.model.rollout_every_env_steps"]
+        for each in (begin, *others)
     }
     assert per_rollout == {8 * 20}
 
 
-@pytest.mark.parametrize(("path", "kinds", "learners"), list(zip(COMPARISONS, (5, 3), (4, 3), strict=True)))
-def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not(path, kinds, learners):
-    points = targets.points_of(config.load(path))
-    tasks = {point["task"] for point in points}
-    assert len(points) == kinds * len(tasks) and len(tasks) >= 2
-    learned = []
-    for point in points:
-        prefix = {"drqv2": "drqv2.", "mbpo": "mbpo.agent."}.get(point["algorithm"])
-        if prefix is not None:
-            learner = {name.removeprefix(prefix): value for name, value in point.items() if name.startswith(prefix)}
-            learner["initial-updates"] += point.get("mbpo.model.imagined-updates", 0)
-            learned.append(learner)
-    assert len(learned) == learners * len(tasks) and all(learner == learned[0] for learner in learned)
+@pytest.mark.parametrize("path", COMPARISONS)
+def test_who_imagines_in_a_comparison_learns_as_often_and_with_the_same_settings_as_who_does_not(path):
+    by_task = collections.defaultdict(list)
+    for settings in settings_of(path):
+        by_task[settings["task"]].append(settings)
+    assert len(by_task) >= 2
+    for found in by_task.values():
+        assert [each["algorithm"] for each in found] == ["drqv2", "mbpo", "mbpo", "mbpo", "dreamerv3"]
+        assert {each.get("mbpo.model.imagination") for each in found} == {None, "learned", "simulator", "copy-last"}
+        learners = []
+        for each, prefix in zip(found[:4], ("drqv2.", *["mbpo.agent."] * 3), strict=True):
+            learner = {name.removeprefix(prefix): value for name, value in each.items() if name.startswith(prefix)}
+            learner["initial_updates"] += each.get("mbpo.model.imagined_updates", 0)
+            learners.append(learner)
+        assert all(learner == learners[0] for learner in learners)
 
 
 @pytest.mark.parametrize(

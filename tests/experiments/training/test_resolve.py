@@ -13,6 +13,7 @@ from agent.loop import Inputs
 from agent.mbpo import MBPO
 from experiments.errors import UsageError
 from experiments.training import presets
+from experiments.training.command import parse
 from experiments.training.config import Experiment
 from experiments.training.resolve import SimulatorFacts, resolve
 from experiments.training.start import starting_params
@@ -144,6 +145,22 @@ def test_the_bundled_checkpoint_is_small_fits_the_demo_and_is_found_by_its_name(
     assert isinstance(folder, pathlib.Path)
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 20_000_000
     assert all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(starting_params(model, found)))
+
+
+@pytest.mark.parametrize("preset", ["demo", "laptop-imagination"])
+@pytest.mark.parametrize("algorithm", ["drqv2", "dreamerv3"])
+def test_another_algorithm_of_a_preset_does_not_start_from_its_world_model(preset, algorithm):
+    assert parse(["--preset", preset]).experiment.pretrained == "laptop-metaworld"
+    asked = parse(["--preset", preset, "--algorithm", algorithm]).experiment
+    assert asked.pretrained is None
+    resolve(asked, FACTS)
+
+
+def test_with_and_without_imagination_a_preset_learns_as_often_before_the_first_step():
+    imagining, alone = (presets.get("laptop-imagination", name) for name in ("mbpo", "drqv2"))
+    agent, imagined = imagining.algorithm.agent, imagining.algorithm.model.imagined_updates
+    assert imagined > 0
+    assert alone.algorithm == dataclasses.replace(agent, initial_updates=agent.initial_updates + imagined)
 
 
 @pytest.mark.parametrize("name", ["drqv2.batch", "learning-rate", "drqv2.learning-rat"])
