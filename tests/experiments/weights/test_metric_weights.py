@@ -104,7 +104,10 @@ def test_training_with_the_loss_asks_for_its_weights_before_anything_else(tmp_pa
 
 def test_small_presets_do_without_the_loss_and_the_papers_have_it_at_equal_weight():
     weights = {name: presets.get(name).algorithm.world_model.tokenizer.perceptual_weight for name in presets.names()}
-    ours, papers = ("laptop", "demo", "laptop-imagination", "debug"), ("paper-64", "medium-64", "paper-256", "meta-world-paper")
+    ours, papers = (
+        ("laptop", "demo", "laptop-imagination", "debug"),
+        ("paper-64", "medium-64", "paper-256", "meta-world-paper"),
+    )
     assert weights == dict.fromkeys(ours, 0) | dict.fromkeys(papers, 1)
 
 
