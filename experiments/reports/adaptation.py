@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.errors import UsageError
 from experiments.reports import tables
+from experiments.reports.columns import align
 from experiments.reports.plots import COLOURS, GUESSES, STYLE
 from experiments.reports.tables import BEGINNINGS
 
@@ -134,9 +135,7 @@ def as_text(rows: Sequence[Row], of: str = "mse") -> str:
             lines.append(
                 (data, beginning, str(trajectories or "-"), str(len(runs)), f"{np.mean(values):.2f}", spread, *means)
             )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return "\n".join((describe(rows, of), *table))
+    return "\n".join((describe(rows, of), *align(lines)))
 
 
 def draw(rows: Sequence[Row], of: str = "mse") -> Figure:

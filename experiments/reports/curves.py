@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.errors import UsageError
 from experiments.reports import statistics, tables
+from experiments.reports.columns import align
 from experiments.reports.plots import AXES, COLOURS, STYLE, axis_label, in_axis_units
 
 Row = Mapping[str, Any]
@@ -188,10 +189,7 @@ def as_text(lines: Sequence[Mapping[str, Any]]) -> str:
     names = labels(runs)
     head = (*RUN, "agent steps", "env steps", "minutes", "success at the end")
     table = [head, *(_cells(line, names[group_of(run)]) for run, line in zip(runs, lines, strict=True))]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-    )
+    return "\n".join(align(table))
 
 
 def _cells(line: Mapping[str, Any], name: str) -> tuple[str, ...]:

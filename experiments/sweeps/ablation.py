@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.reports.columns import align
 from experiments.reports.imagination_gain import gain_of
 from experiments.reports.statistics import Interval
 from experiments.sweeps import space
@@ -47,6 +48,16 @@ def compare(sweep: Sweep, results: Iterable[Result]) -> list[Line]:
 
 def _of_whole_trials(result: Result) -> dict[int, float]:
     return {seed: value for seed, value in result.values.items() if result.states[seed] == DONE}
+
+
+def as_text(sweep: Sweep, lines: Iterable[Line]) -> str:
+    """The table, for a terminal."""
+    return "\n".join(align([head(sweep), *map(cells, lines)]))
+
+
+def head(sweep: Sweep) -> list[str]:
+    """What `cells` has of each line."""
+    return ["changed", sweep.objective.name, "difference", "seeds"]
 
 
 def cells(line: Line) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from experiments.runs.preemption import stop_request
-from experiments.sweeps import config, results, targets
+from experiments.sweeps import ablation, config, results, targets
 from experiments.sweeps.folder import FAILED, RUNNING, SweepFolder
 from experiments.sweeps.session import Session
 from experiments.sweeps.table import as_lines
@@ -99,6 +99,7 @@ def _conclude(folder: SweepFolder, asked: config.Sweep) -> int:
     failed = sorted(name for name, standing in standings.items() if standing.state == FAILED)
     for name in failed:
         print(f"{name} failed: {standings[name].message}; see {folder.log(name)}")
+    _print_ablation(folder, asked)
     _print_best(folder, asked, 1)
     print(f"page: {folder.page}")
     return 1 if failed else 0
@@ -131,7 +132,13 @@ def _status(folder: SweepFolder, asked: config.Sweep, options: argparse.Namespac
 
 def _best(folder: SweepFolder, asked: config.Sweep, options: argparse.Namespace) -> int:
     """say which points were best, with their commands"""
+    _print_ablation(folder, asked)
     return _print_best(folder, asked, 5)
+
+
+def _print_ablation(folder: SweepFolder, asked: config.Sweep) -> None:
+    if lines := ablation.compare(asked, results.rank(folder, asked)):
+        print(ablation.as_text(asked, lines))
 
 
 def _print_best(folder: SweepFolder, asked: config.Sweep, count: int) -> int:

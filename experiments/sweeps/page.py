@@ -34,6 +34,7 @@ def write_page(folder: SweepFolder) -> pathlib.Path:
         best=[
             (result, results.describe(sweep, result), result.is_whole(len(sweep.seeds))) for result in measured[:SHOWN]
         ],
+        head=ablation.head(sweep),
         ablated=[ablation.cells(line) for line in ablation.compare(sweep, ranked)],
         coordinates=plots.parallel_coordinates(measured, sweep.objective.name, sweep.objective.mode == "max"),
         importance=plots.importance_bars(shares),

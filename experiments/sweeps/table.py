@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from experiments.reports.columns import align
 from experiments.runs.progress import format_duration
 from experiments.sweeps.config import Sweep
 from experiments.sweeps.folder import (
@@ -90,11 +91,7 @@ def as_lines(
     shown = ordered[: max(height - 3, 1)]
     rows = [("trial", "state", sweep.objective.name, sweep.step.replace("_", " "), "age", "where", "settings")]
     rows += [_row(name, standing) for name, standing in shown]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = [summary(standings, total)]
-    for *cells, last in rows:
-        aligned = (cell.ljust(size) for cell, size in zip(cells, widths, strict=True))
-        lines.append("  ".join([*aligned, last])[:width])
+    lines = [summary(standings, total), *(line[:width] for line in align(rows))]
     hidden = len(ordered) - len(shown)
     return [line.rstrip() for line in lines] + ([f"and {hidden} more"] if hidden else [])
 

@@ -75,7 +75,7 @@ def test_the_page_holds_everything_and_loads_nothing(measured):
     assert not re.search(r"""(?:src|href)=["'](?!#)""", html)
 
 
-def test_an_ablation_shows_each_setting_against_its_absence_seed_by_seed(sweeping):
+def test_an_ablation_shows_each_setting_against_its_absence_seed_by_seed(sweeping, ivideogpt):
     found = sweeping(
         space={
             "task": {"grid": ["reach", "push"]},
@@ -101,7 +101,11 @@ def test_an_ablation_shows_each_setting_against_its_absence_seed_by_seed(sweepin
         ["task=push drqv2.batch=16", "4.5", "-0.5", "2"],
         ["task=reach drqv2.tau=0", "0", "-10", "1"],
     ]
-    assert "Each setting changed alone" in page and "+2 (+1 to +4)" in page
+    assert "Each setting changed alone" in page and "+2 (+1 to +4)" in page and "Importance" not in page
+    said = ivideogpt("sweep", "best", found.folder.path).out.splitlines()
+    assert re.split(" {2,}", said[0]) == ["changed", "eval/return", "difference", "seeds"]
+    assert re.split(" {2,}", said[3]) == ["task=reach drqv2.batch=16", "22", "+2 (+1 to +4)", "3"]
+    assert said[6].startswith("1. eval/return 22")
 
 
 def test_in_an_ablation_what_is_gone_through_under_a_condition_is_no_change(sweeping):
