@@ -237,6 +237,12 @@ def imagination(rows: list[Row]) -> str:
     return _table(imagination_gain.HEAD, map(imagination_gain.cells, imagination_gain.find(rows)))
 
 
+def before_acting(rows: list[Row]) -> str:
+    """As `imagination`, of the policies before their first step alone."""
+    first = min(int(row["agent_steps"]) for row in rows if int(row["env_steps"]) > 0)
+    return imagination([row for row in rows if int(row["agent_steps"]) == first])
+
+
 def ablated(rows: list[Row]) -> str:
     """A line for each setting beside the one that the table begins with."""
     return _table(ablation.HEAD, map(ablation.cells, ablation.find(rows)))
@@ -254,6 +260,7 @@ KINDS: dict[str, Callable[[list[Row]], str]] = {
     "horizons": horizons,
     "planning": planning,
     "imagination": imagination,
+    "before-acting": before_acting,
     "ablation": ablated,
     "sources": sources,
 }
