@@ -9,7 +9,7 @@ from typing import Any
 from experiments.reports import curves
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
-TABLES = (RESULTS / "demo_without.csv", RESULTS / "laptop_imagination.csv")
+TABLES = (RESULTS / "demo_without.csv", RESULTS / "imagination.csv")
 """Runs of presets as they are, among them those of `--algorithm drqv2`, as `ivideogpt report --csv` writes them."""
 
 
