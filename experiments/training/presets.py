@@ -321,7 +321,7 @@ def _imagination(laptop: Preset) -> Preset:
 LAPTOP_IMAGINATION = _imagination(LAPTOP)
 """Few environment steps, many updates, by the paper's protocol (demonstrations in the replay, no cloning): where
 imagination pays. Eight minutes of one CPU core. Over 2000 environment steps and six seeds, success in area: door-open
-59%, 7 without a model, 78 with the simulator as model; drawer-open 42, 9 and 79 (`experiments/results/imagination.csv`).
+59%, 7 without a model, 78 with the simulator as model; drawer-open 42, 9 and 79 (`imagination.csv`).
 
     ivideogpt train --preset laptop-imagination --task door-open
     ivideogpt train --preset laptop-imagination --task door-open --algorithm drqv2
