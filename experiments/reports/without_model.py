@@ -30,7 +30,7 @@ def find_without(config: Mapping[str, Any], agent_steps: int) -> list[curves.Row
 def describe(success: float, without: list[curves.Row]) -> str:
     """One sentence or two; a difference is one only where all runs without a model are on one side of this run."""
     shares = [row["success"] for row in without]
-    listed = " and ".join(f"{share:.0%} (seed {row['seed']})" for share, row in zip(shares, without, strict=True))
+    listed = ", ".join(f"{share:.0%} (seed {row['seed']})" for share, row in zip(shares, without, strict=True))
     if min(shares) > success:
         conclusion = "So here imagination took away more than it gave, as far as one run can tell."
     elif max(shares) < success:

@@ -99,8 +99,7 @@ def _conclude(folder: SweepFolder, asked: config.Sweep) -> int:
     failed = sorted(name for name, standing in standings.items() if standing.state == FAILED)
     for name in failed:
         print(f"{name} failed: {standings[name].message}; see {folder.log(name)}")
-    _print_ablation(folder, asked)
-    _print_best(folder, asked, 1)
+    _print_results(folder, asked, 1)
     print(f"page: {folder.page}")
     return 1 if failed else 0
 
@@ -132,20 +131,18 @@ def _status(folder: SweepFolder, asked: config.Sweep, options: argparse.Namespac
 
 def _best(folder: SweepFolder, asked: config.Sweep, options: argparse.Namespace) -> int:
     """say which points were best, with their commands"""
-    _print_ablation(folder, asked)
-    return _print_best(folder, asked, 5)
+    return _print_results(folder, asked, 5)
 
 
-def _print_ablation(folder: SweepFolder, asked: config.Sweep) -> None:
-    if lines := ablation.compare(asked, results.rank(folder, asked)):
+def _print_results(folder: SweepFolder, asked: config.Sweep, count: int) -> int:
+    """What an ablation found, and so many of the best points."""
+    ranked = results.rank(folder, asked)
+    if lines := ablation.compare(asked, ranked):
         print(ablation.as_text(asked, lines))
-
-
-def _print_best(folder: SweepFolder, asked: config.Sweep, count: int) -> int:
-    ranked = [result for result in results.rank(folder, asked) if result.mean is not None]
-    if not ranked:
+    measured = [result for result in ranked if result.mean is not None]
+    if not measured:
         print(f"no trial has measured {asked.objective.name} yet")
-    for place, result in enumerate(ranked[:count], 1):
+    for place, result in enumerate(measured[:count], 1):
         missing = "" if result.is_whole(len(asked.seeds)) else " (not all of its trials are over)"
         print(f"{place}. {results.describe(asked, result)}{missing}")
         print(f"   {result.command}")
