@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from experiments.envs import rendering
 from experiments.training import presets
 from experiments.training.run import train
 from experiments.weights import metric_weights
@@ -91,6 +92,7 @@ def test_the_package_is_found_without_being_run(tmp_path, monkeypatch):
 
 
 def test_training_with_the_loss_asks_for_its_weights_before_anything_else(tmp_path, monkeypatch):
+    rendering.choose_backend()  # as the command does
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     model = presets.get("debug").algorithm.world_model
     tokenizer = dataclasses.replace(model.tokenizer, perceptual_weight=1.0)
